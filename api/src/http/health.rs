@@ -1,0 +1,59 @@
+//! Whether this process lives, may be sent requests, and what it depends on; and the metrics.
+
+use axum::{Json, extract::State, response::IntoResponse};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::{ApiError, Ctx};
+use shared::{billing, db, job};
+
+/// Longest wait for a dependency's word; a probe must answer even when nothing else does.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The process runs.
+pub async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// Requests would be answered: the database is there and has our schema.
+pub async fn ready(State(ctx): State<Ctx>) -> Result<Json<Value>, ApiError> {
+    match tokio::time::timeout(PROBE_TIMEOUT, db::is_migrated(&ctx.db)).await {
+        Ok(Ok(true)) if !ctx.process.is_stopping() => Ok(Json(json!({ "status": "ok" }))),
+        _ => Err(ApiError::unavailable()),
+    }
+}
+
+/// Each thing we depend on, by name; 503 when one of them is away.
+pub async fn dependencies(State(ctx): State<Ctx>) -> (StatusCode, Json<Value>) {
+    let database = tokio::time::timeout(PROBE_TIMEOUT, db::is_migrated(&ctx.db));
+    let storage = tokio::time::timeout(PROBE_TIMEOUT, ctx.storage.check());
+    let (database, storage) = tokio::join!(database, storage);
+    let word = |well: bool| if well { "ok" } else { "unavailable" };
+    let (database, storage) = (matches!(database, Ok(Ok(true))), matches!(storage, Ok(Ok(()))));
+    let status = if database && storage { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "status": word(database && storage),
+        "dependencies": { "database": { "status": word(database) }, "storage": { "status": word(storage) } },
+    });
+    (status, Json(body))
+}
+
+/// Prometheus text. The depth of the queue is read at each scrape.
+pub async fn metrics(State(ctx): State<Ctx>) -> Result<impl IntoResponse, ApiError> {
+    let Some(handle) = &ctx.metrics else {
+        return Err(ApiError::not_found("not_found", None, "nothing is counted in this process"));
+    };
+    if let Ok(depths) = job::depths(&ctx.db).await {
+        for depth in depths {
+            for (state, count) in [("ready", depth.ready), ("parked", depth.parked), ("leased", depth.leased)] {
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                metrics::gauge!("kiln_queue_jobs", "pool" => depth.pool.clone(), "state" => state).set(count);
+            }
+        }
+    }
+    if let Ok(drifted) = billing::audit(&ctx.db).await {
+        metrics::gauge!("kiln_ledger_drifted_accounts").set(u32::try_from(drifted.len()).unwrap_or(u32::MAX));
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()))
+}

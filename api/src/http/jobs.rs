@@ -1,0 +1,274 @@
+//! Jobs over HTTP: submit, look, wait, watch, list, cancel.
+
+use std::{convert::Infallible, str::FromStr, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use chrono::{DateTime, Utc};
+use futures::{Stream, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::Instant,
+};
+
+use super::order::NewJob;
+use crate::{
+    ApiError, Ctx,
+    auth::Caller,
+    request::{Body, PathId, Query, page_limit},
+};
+use shared::{
+    id::{AccountId, JobId},
+    job::{self, Cancel, Filter, Job, JobView, Medium, Status, Submitted},
+    wake::Wake,
+};
+
+/// Longest wait a caller may ask for.
+const WAIT_SECS_MAX: u64 = 60;
+/// How often a waiting request looks by itself, should no hint arrive.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When a caller who polls should come again.
+const RETRY_AFTER_SECS: u32 = 2;
+/// How often a silent event stream says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Accepts a generation request: prices it, holds the tokens, queues it.
+pub async fn create(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    headers: HeaderMap,
+    body: Body<NewJob>,
+) -> Result<Response, ApiError> {
+    let wait = preferred_wait(&headers)?;
+    let order = body.value.into_order(&ctx, caller, &headers, body.hash)?;
+    let submitted = job::submit(&ctx.db, &order, ctx.clock.now()).await?;
+    let (id, repeated) = match submitted {
+        Submitted::New(id) => {
+            ctx.wakes.send(Wake::Pool(order.medium));
+            tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, "job {id} accepted");
+            (id, false)
+        }
+        Submitted::Repeat(id) => (id, true),
+    };
+    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "repeated" => repeated.to_string())
+        .increment(1);
+    let view = await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?;
+    Ok(accepted(&view, wait, repeated))
+}
+
+/// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.
+fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response {
+    let done = wait.is_some() && view.is_final();
+    let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, Json(view)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", view.id())) {
+        headers.insert(header::LOCATION, location);
+    }
+    if !view.is_final() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+    }
+    if let Some(Ok(applied)) = wait.map(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs()))) {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    if repeated {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// One job; `?wait=` holds the answer until the job ends or the seconds are over.
+pub async fn show(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    PathId(id): PathId<JobId>,
+    mut query: Query,
+) -> Result<Response, ApiError> {
+    let wait = query.take::<u64>("wait")?;
+    query.finish()?;
+    let wait = wait.map(|secs| wait_of("wait", secs)).transpose()?.unwrap_or_default();
+    let view = await_end(&ctx, caller.account, id, wait).await?;
+    let mut response = Json(&view).into_response();
+    if !view.is_final() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+    }
+    Ok(response)
+}
+
+/// A page of the account's jobs, newest first.
+pub async fn list(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    mut query: Query,
+) -> Result<Json<Value>, ApiError> {
+    let limit = page_limit(&mut query)?;
+    let filter = Filter {
+        status: word(&mut query, "status", Status::from_word, &Status::ALL.map(Status::word))?,
+        medium: word(&mut query, "medium", Medium::from_word, &Medium::ALL.map(Medium::word))?,
+        model: query.take("model")?,
+        created_after: query.take::<DateTime<Utc>>("created_after")?,
+        after: query.take("after")?,
+        metadata: query.take_map("metadata").collect(),
+    };
+    query.finish()?;
+    let mut jobs = job::list(&ctx.db, caller.account, &filter, limit + 1).await?;
+    let page = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = jobs.len() > page;
+    jobs.truncate(page);
+    let last = jobs.last().map(|job| job.id);
+    let data = ctx.renderer.render(&ctx.db, jobs).await?;
+    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+}
+
+/// Ends a job, at once when nobody has begun it, else as soon as its worker hears of it.
+pub async fn cancel(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    PathId(id): PathId<JobId>,
+) -> Result<Response, ApiError> {
+    let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
+    let status = match canceled {
+        Cancel::Canceled => {
+            ctx.wakes.send(Wake::Job(id));
+            ctx.wakes.send(Wake::Notice);
+            StatusCode::OK
+        }
+        Cancel::Requested(pool) => {
+            ctx.wakes.send(Wake::Cancel);
+            ctx.wakes.send(Wake::Pool(pool));
+            StatusCode::ACCEPTED
+        }
+        Cancel::AlreadyFinal => {
+            return Err(ApiError::conflict("job_already_final", "the job has already ended"));
+        }
+    };
+    let view = await_end(&ctx, caller.account, id, Duration::ZERO).await?;
+    Ok((status, Json(view)).into_response())
+}
+
+/// Watches a job: an event `job` with the whole job at each change, until it ends.
+pub async fn events(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    PathId(id): PathId<JobId>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let hints = ctx.wakes.listen();
+    let first = find(&ctx, caller.account, id).await?;
+    let state = Watch { ctx, account: caller.account, hints, next: Some(first) };
+    Ok(Sse::new(stream::unfold(state, Watch::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+struct Watch {
+    ctx: Ctx,
+    account: AccountId,
+    hints: Receiver<Wake>,
+    /// What to show next; none after the end was shown.
+    next: Option<Job>,
+}
+
+impl Watch {
+    async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        let shown = self.next.take()?;
+        let seen = (shown.status.clone(), shown.phase.clone(), shown.progress);
+        let (id, over) = (shown.id, shown.is_final());
+        let view = self.ctx.renderer.render(&self.ctx.db, vec![shown]).await.ok()?.pop()?;
+        let event = Event::default().event("job").json_data(view).ok()?;
+        while !over && !self.ctx.process.is_stopping() {
+            let job = find(&self.ctx, self.account, id).await.ok()?;
+            if (job.status.clone(), job.phase.clone(), job.progress) != seen {
+                self.next = Some(job);
+                break;
+            }
+            hint_about(id, &mut self.hints, LOOK_EVERY).await;
+        }
+        Some((Ok(event), self))
+    }
+}
+
+/// The job, after waiting up to `wait` for its end.
+async fn await_end(ctx: &Ctx, account: AccountId, id: JobId, wait: Duration) -> Result<JobView, ApiError> {
+    // Subscribed before the first look, so that an end in between is not missed.
+    let mut hints = ctx.wakes.listen();
+    let until = Instant::now() + wait;
+    let job = loop {
+        let job = find(ctx, account, id).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        if job.is_final() || left.is_zero() || ctx.process.is_stopping() {
+            break job;
+        }
+        tokio::select! {
+            () = hint_about(id, &mut hints, left.min(LOOK_EVERY)) => {}
+            () = ctx.process.stopping() => {}
+        }
+    };
+    ctx.renderer.render(&ctx.db, vec![job]).await?.pop().ok_or_else(ApiError::internal)
+}
+
+/// Waits for a hint about this job, at most `limit`.
+async fn hint_about(id: JobId, hints: &mut Receiver<Wake>, limit: Duration) {
+    let heard = async {
+        loop {
+            match hints.recv().await {
+                Ok(Wake::Job(job)) if job == id => return,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
+    // Running out of time is as good as a hint: the caller looks either way.
+    drop(tokio::time::timeout(limit, heard).await);
+}
+
+async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError> {
+    job::find(&ctx.db, account, id).await?.ok_or_else(unknown)
+}
+
+fn unknown() -> ApiError {
+    ApiError::not_found("job_not_found", Some("id"), "there is no such job")
+}
+
+/// A query parameter that is one of a few words.
+fn word<T>(
+    query: &mut Query,
+    name: &str,
+    read: impl Fn(&str) -> Option<T>,
+    known: &[&str],
+) -> Result<Option<T>, ApiError> {
+    let Some(text) = query.take::<String>(name)? else { return Ok(None) };
+    read(&text).map(Some).ok_or_else(|| {
+        ApiError::bad_request("invalid_query", name, format!("{name} is one of {}", known.join(", ")))
+    })
+}
+
+/// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.
+fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+    for value in headers.get_all("prefer") {
+        for preference in value.to_str().unwrap_or_default().split([',', ';']) {
+            if let Some(("wait", secs)) = preference.trim().split_once('=') {
+                let secs = u64::from_str(secs.trim().trim_matches('"')).unwrap_or(u64::MAX);
+                return wait_of("Prefer", secs).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn wait_of(param: &str, secs: u64) -> Result<Duration, ApiError> {
+    if secs > WAIT_SECS_MAX {
+        let message = format!("wait is a number of seconds from 0 to {WAIT_SECS_MAX}");
+        return Err(ApiError::bad_request("invalid_wait", param, message));
+    }
+    Ok(Duration::from_secs(secs))
+}

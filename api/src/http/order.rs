@@ -1,0 +1,221 @@
+//! From the words of a request to an order: everything a caller can get wrong is said here, before anything is held.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::models;
+use crate::{ApiError, Ctx};
+use shared::{
+    account::Caller,
+    address::check_url,
+    catalog::{Model, Route},
+    id::JobId,
+    job::{Idempotency, Order, Priority, Status, Webhook},
+};
+
+/// Most pairs of metadata, and the longest key and value.
+const METADATA_PAIRS: usize = 16;
+const METADATA_KEY_LEN: usize = 64;
+const METADATA_VALUE_LEN: usize = 512;
+/// Longest webhook URL.
+const URL_LEN: usize = 2048;
+/// Longest Idempotency-Key, as others allow.
+const IDEMPOTENCY_KEY_LEN: usize = 255;
+/// Longest time a job may take, whatever its model.
+const DEADLINE_SECS_MAX: u64 = 24 * 60 * 60;
+/// How far ahead a job may be scheduled.
+const START_AHEAD: TimeDelta = TimeDelta::days(30);
+
+/// A generation request as it comes in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewJob {
+    model: String,
+    input: Value,
+    webhook: Option<NewWebhook>,
+    max_price: Option<i64>,
+    #[serde(default)]
+    priority: Priority,
+    start_at: Option<DateTime<Utc>>,
+    deadline_seconds: Option<u64>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    routing: Routing,
+    /// Accepted for the contract's sake; every request is generated anew.
+    #[serde(default, rename = "cache")]
+    _cache: CacheChoice,
+}
+
+/// Whom to tell of the end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewWebhook {
+    url: String,
+    #[serde(default)]
+    events: Vec<String>,
+}
+
+/// Which providers to use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routing {
+    only: Vec<String>,
+    order: Vec<String>,
+    ignore: Vec<String>,
+    #[serde(rename = "allow_fallbacks")]
+    _allow_fallbacks: Option<bool>,
+    sort: Option<Sort>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Sort {
+    Price,
+    Latency,
+    Reliability,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CacheChoice {
+    #[default]
+    Default,
+    Off,
+}
+
+impl NewJob {
+    /// Turns the request into an order of `caller`, or says what is wrong with it.
+    ///
+    /// # Errors
+    /// 400 or 404, naming the field.
+    pub fn into_order(
+        self,
+        ctx: &Ctx,
+        caller: Caller,
+        headers: &HeaderMap,
+        body_hash: Vec<u8>,
+    ) -> Result<Order, ApiError> {
+        let now = ctx.clock.now();
+        let model = ctx.catalog.get(&self.model).ok_or_else(|| models::unknown(&self.model))?;
+        model.check(&self.input)?;
+        check_metadata(&self.metadata)?;
+        if let Some(max) = self.max_price
+            && model.price.count() > max
+        {
+            let message = format!("{} costs {}, more than max_price allows", model.id, model.price);
+            return Err(ApiError::bad_request("price_above_max", "max_price", message));
+        }
+        let start_at = self.start_at.filter(|at| *at > now);
+        if start_at.is_some_and(|at| at > now + START_AHEAD) {
+            return Err(ApiError::bad_request("invalid_start_at", "start_at", "start_at is at most 30 days ahead"));
+        }
+        Ok(Order {
+            job: JobId::new(),
+            account: caller.account,
+            key: caller.key,
+            task: model.task.clone(),
+            medium: model.medium,
+            route: choose_route(model, &self.routing)?,
+            price: model.price,
+            deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
+            idempotency: idempotency(headers, body_hash)?,
+            traceparent: traceparent(headers),
+            webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
+            model: self.model,
+            input: self.input,
+            priority: self.priority,
+            metadata: self.metadata,
+            start_at,
+        })
+    }
+}
+
+impl NewWebhook {
+    fn check(self, allow_private: bool) -> Result<Webhook, ApiError> {
+        let invalid = |message| ApiError::bad_request("invalid_webhook", "webhook.url", message);
+        if self.url.len() > URL_LEN {
+            return Err(invalid(format!("the URL is longer than {URL_LEN} characters")));
+        }
+        check_url(&self.url, allow_private).map_err(|message| invalid(format!("webhook.url {message}")))?;
+        let known: Vec<_> =
+            Status::ALL.iter().filter(|status| status.is_final()).map(|status| format!("job.{}", status.word())).collect();
+        if let Some(unknown) = self.events.iter().find(|event| !known.contains(event)) {
+            let message = format!("there is no event {unknown:?}; there are {}", known.join(", "));
+            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
+        }
+        Ok(Webhook { url: self.url, events: self.events })
+    }
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let invalid = |message| Err(ApiError::bad_request("invalid_metadata", "metadata", message));
+    if metadata.len() > METADATA_PAIRS {
+        return invalid(format!("metadata has at most {METADATA_PAIRS} pairs"));
+    }
+    if metadata.keys().any(|key| key.is_empty() || key.len() > METADATA_KEY_LEN) {
+        return invalid(format!("a metadata key has 1 to {METADATA_KEY_LEN} bytes"));
+    }
+    if metadata.iter().any(|(key, value)| value.len() > METADATA_VALUE_LEN || format!("{key}{value}").contains('\0')) {
+        return invalid(format!("a metadata value has at most {METADATA_VALUE_LEN} bytes, none of them zero"));
+    }
+    Ok(())
+}
+
+fn deadline(model: &Model, wanted_secs: Option<u64>) -> Result<TimeDelta, ApiError> {
+    let secs = match wanted_secs {
+        None => model.deadline.as_secs(),
+        Some(secs) if (1..=DEADLINE_SECS_MAX).contains(&secs) => secs,
+        Some(_) => {
+            let message = format!("deadline_seconds is between 1 and {DEADLINE_SECS_MAX}");
+            return Err(ApiError::bad_request("invalid_deadline", "deadline_seconds", message));
+        }
+    };
+    Ok(TimeDelta::seconds(i64::try_from(secs).unwrap_or(i64::MAX / 1000)))
+}
+
+/// The best route that the caller's wishes leave.
+fn choose_route(model: &Model, routing: &Routing) -> Result<Route, ApiError> {
+    let place = |route: &Route| {
+        routing.order.iter().position(|name| *name == route.provider).unwrap_or(routing.order.len())
+    };
+    let mut routes: Vec<_> = model
+        .routes
+        .iter()
+        .filter(|route| routing.only.is_empty() || routing.only.contains(&route.provider))
+        .filter(|route| !routing.ignore.contains(&route.provider))
+        .collect();
+    if routing.sort == Some(Sort::Price) {
+        routes.sort_by_key(|route| route.cost_usd);
+    }
+    routes.sort_by_key(|route| place(route));
+    routes.first().map(|route| (*route).clone()).ok_or_else(|| {
+        let known: Vec<_> = model.routes.iter().map(|route| route.provider.as_str()).collect();
+        let message = format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
+        ApiError::bad_request("no_route", "routing", message)
+    })
+}
+
+/// The Idempotency-Key, bare or as a quoted string.
+fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Idempotency>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or_default().trim().trim_matches('"');
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_LEN {
+        let message = format!("an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_LEN} visible ASCII characters");
+        return Err(ApiError::bad_request("invalid_idempotency_key", "Idempotency-Key", message));
+    }
+    Ok(Some(Idempotency { key: key.to_owned(), body_hash }))
+}
+
+/// The trace context, if it has the form of W3C Trace Context level 1; any other is dropped, as that standard says.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<_> = text.split('-').collect();
+    let well_formed = parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+        && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    well_formed.then(|| text.to_owned())
+}

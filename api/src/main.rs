@@ -1,0 +1,42 @@
+//! The API as a process of its own.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::{Ctx, config::Http, http};
+use shared::{catalog::Catalog, clock::SystemClock, config, db, job::Renderer, process::Process, storage::Storage, telemetry, wake::Wakes};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start_logging(&config::Telemetry::from_env()?)?;
+    let metrics = telemetry::start_metrics()?;
+    let settings = Http::from_env()?;
+    let identity = config::Identity::from_env()?;
+    let storage = Storage::new(&config::Storage::from_env()?);
+    let db = db::connect(&config::Database::from_env()?, "api").await?;
+    let process = Process::new();
+    let ctx = Ctx {
+        wakes: Wakes::start(&db, &process),
+        db,
+        clock: Arc::new(SystemClock),
+        catalog: Arc::new(Catalog::load()?),
+        renderer: Renderer::new(storage.clone(), identity.public_url),
+        storage,
+        process: process.clone(),
+        metrics: Some(metrics),
+        allow_private_addresses: settings.allow_private_addresses,
+    };
+    let listener = TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
+    tracing::info!(addr = %settings.addr, "api is listening");
+    let stop = process.clone();
+    http::serve(listener, ctx, async move {
+        if let Err(error) = Process::signaled().await {
+            tracing::error!(%error, "signals cannot be heard");
+        }
+        stop.stop();
+    })
+    .await?;
+    process.finish().await;
+    Ok(())
+}

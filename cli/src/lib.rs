@@ -1,0 +1,3 @@
+//! What the `kiln` command is made of: development in one process, administration, and a doctor.
+
+pub mod embedded;

@@ -1,0 +1,26 @@
+//! The scheduler as a process of its own.
+
+use std::sync::Arc;
+
+use scheduler::{Ctx, tick};
+use shared::{clock::SystemClock, config, db, process::Process, storage::Storage, telemetry, wake::Wakes};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let logging = config::Telemetry::from_env()?;
+    telemetry::start_logging(&logging)?;
+    let process = Process::new();
+    telemetry::serve_metrics(&logging, &process)?;
+    let db = db::connect(&config::Database::from_env()?, "scheduler").await?;
+    let ctx = Ctx {
+        wakes: Wakes::start(&db, &process),
+        db,
+        clock: Arc::new(SystemClock),
+        storage: Storage::new(&config::Storage::from_env()?),
+        timing: config::Queue::from_env()?,
+    };
+    tick::start(&ctx, &process);
+    Process::signaled().await?;
+    process.finish().await;
+    Ok(())
+}

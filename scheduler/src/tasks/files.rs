@@ -1,0 +1,70 @@
+//! Deletes files whose time is up: the objects first, then the row, each deletion logged.
+//!
+//! One that cannot be deleted is put off, counted and reported; the others go on.
+
+use anyhow::bail;
+use futures::{FutureExt, future::BoxFuture};
+
+use crate::Ctx;
+use shared::file::{self, Expired};
+
+/// Files looked at in one statement.
+const BATCH: i64 = 100;
+
+pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
+    async {
+        let (mut deleted, mut failed) = (0_u64, 0_u64);
+        loop {
+            let batch = file::expired(&ctx.db, BATCH, ctx.clock.now()).await?;
+            let whole = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
+            for expired in batch {
+                match delete(ctx, &expired).await {
+                    Ok(()) => deleted += 1,
+                    Err(error) => {
+                        failed += 1;
+                        put_off(ctx, &expired, &error).await?;
+                    }
+                }
+            }
+            if !whole {
+                break;
+            }
+        }
+        let stuck = file::stuck(&ctx.db).await?;
+        metrics::gauge!("kiln_files_stuck").set(u32::try_from(stuck).unwrap_or(u32::MAX));
+        metrics::counter!("kiln_files_deleted_total").increment(deleted);
+        if failed > 0 {
+            bail!("{failed} of {} files could not be deleted; they are tried again in an hour", deleted + failed);
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+/// Between the nights: only when something is stuck.
+pub fn retry(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
+    async {
+        if file::stuck(&ctx.db).await? == 0 {
+            return Ok(());
+        }
+        run(ctx).await
+    }
+    .boxed()
+}
+
+async fn delete(ctx: &Ctx, expired: &Expired) -> anyhow::Result<()> {
+    if let Some(preview) = &expired.preview_key {
+        ctx.storage.delete(preview).await?;
+    }
+    ctx.storage.delete(&expired.storage_key).await?;
+    file::forget(&ctx.db, expired.id).await?;
+    tracing::info!(file.id = %expired.id, job.id = %expired.job, key = expired.storage_key, "file {} deleted", expired.id);
+    Ok(())
+}
+
+async fn put_off(ctx: &Ctx, expired: &Expired, error: &anyhow::Error) -> anyhow::Result<()> {
+    let error = format!("{error:#}");
+    let tries = file::put_off(&ctx.db, expired.id, &error, ctx.clock.now()).await?;
+    tracing::error!(file.id = %expired.id, key = expired.storage_key, tries, error, "file {} not deleted", expired.id);
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! The secret an account checks our webhooks with, derived and never stored.
+//!
+//! HMAC-SHA256 of the account's id under the deployment's secret: a database that leaks gives none of them away, and
+//! every process derives the same.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+use crate::id::AccountId;
+
+/// The bytes an account's webhooks are signed with.
+pub fn webhook_key(deployment: &SecretString, account: AccountId) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(deployment.expose_secret().as_bytes())
+        .expect("HMAC takes a key of any length");
+    mac.update(format!("webhook:{account}").as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// The same as the account is shown it: `whsec_` and base 64, as Standard Webhooks has it.
+pub fn webhook_secret(deployment: &SecretString, account: AccountId) -> SecretString {
+    format!("whsec_{}", BASE64_STANDARD.encode(webhook_key(deployment, account))).into()
+}

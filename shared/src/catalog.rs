@@ -1,0 +1,273 @@
+//! What can be generated: models, their tasks, prices, routes and the JSON Schema of each input.
+//!
+//! The catalogue is data a person can read and edit, in `catalog/`; this module reads and checks it at start, so that a
+//! mistake in it stops the process with a message instead of failing a customer's job. A model's schema is its task's
+//! schema, narrowed by the model. Deliberately absent: how a vendor is spoken to.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use jsonschema::{Validator, error::ValidationErrorKind};
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{billing::Tokens, job::Medium};
+
+/// The model files, inside the binary.
+const MODEL_FILES: [(&str, &str); 4] = [
+    ("catalog/text.toml", include_str!("../../catalog/text.toml")),
+    ("catalog/image.toml", include_str!("../../catalog/image.toml")),
+    ("catalog/video.toml", include_str!("../../catalog/video.toml")),
+    ("catalog/audio.toml", include_str!("../../catalog/audio.toml")),
+];
+
+/// The input schema of every task, inside the binary.
+const TASK_SCHEMAS: [(&str, &str); 7] = [
+    ("text.chat", include_str!("../../catalog/tasks/text.chat.json")),
+    ("image.generate", include_str!("../../catalog/tasks/image.generate.json")),
+    ("image.edit", include_str!("../../catalog/tasks/image.edit.json")),
+    ("image.vectorize", include_str!("../../catalog/tasks/image.vectorize.json")),
+    ("video.generate", include_str!("../../catalog/tasks/video.generate.json")),
+    ("audio.speech", include_str!("../../catalog/tasks/audio.speech.json")),
+    ("audio.transcribe", include_str!("../../catalog/tasks/audio.transcribe.json")),
+];
+
+/// JSON Schema keyword by which a task's schema marks a field as a file.
+const FILE_KEYWORD: &str = "contentMediaType";
+
+/// Everything on offer.
+#[derive(Debug)]
+pub struct Catalog {
+    models: Vec<Model>,
+}
+
+/// One model under our public name.
+#[derive(Debug)]
+pub struct Model {
+    /// Public name, such as `nano-banana`; never changes.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// Task word, such as `image.generate`.
+    pub task: String,
+    /// The task's medium, which is also its worker pool.
+    pub medium: Medium,
+    /// Held at submit and charged on success.
+    pub price: Tokens,
+    /// How long a job may take, unless it asks for less.
+    pub deadline: Duration,
+    /// Where it can be made, best first; never empty.
+    pub routes: Vec<Route>,
+    /// JSON Schema of the input, published with the model.
+    pub schema: Value,
+    /// Fields of the input that name files.
+    pub file_fields: Vec<String>,
+    validator: Validator,
+}
+
+/// One way to make a model's result.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The adapter's name.
+    pub provider: String,
+    /// The vendor's id of the model; changes when the vendor retires one.
+    pub upstream_model: String,
+    /// List price of one success, in USD.
+    pub cost_usd: Decimal,
+}
+
+/// What is wrong with an input, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidInput {
+    /// Path of the field, such as `input.prompt`.
+    pub param: String,
+    /// What is wrong, without the value itself.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelFile {
+    model: Vec<ModelEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    id: String,
+    name: String,
+    task: String,
+    price_tokens: i64,
+    deadline_seconds: u64,
+    route: Vec<Route>,
+    /// Narrower words for some of the task's fields.
+    #[serde(default)]
+    input: Map<String, Value>,
+    /// Fields of the task that this model does not know.
+    #[serde(default)]
+    omit: Vec<String>,
+}
+
+impl Catalog {
+    /// Reads the catalogue built into the binary.
+    ///
+    /// # Errors
+    /// When a file of it is wrong; the message says which and how.
+    pub fn load() -> anyhow::Result<Self> {
+        let mut models: Vec<Model> = Vec::new();
+        for (file, text) in MODEL_FILES {
+            let entries: ModelFile = toml::from_str(text).with_context(|| format!("read {file}"))?;
+            for entry in entries.model {
+                let id = entry.id.clone();
+                ensure!(
+                    models.iter().all(|model| model.id != id),
+                    "model {id} is listed twice in the catalogue"
+                );
+                models.push(Model::read(entry).with_context(|| format!("read model {id} in {file}"))?);
+            }
+        }
+        Ok(Self { models })
+    }
+
+    /// Every model, in the catalogue's order.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// The model called `id`.
+    pub fn get(&self, id: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == id)
+    }
+}
+
+impl Model {
+    fn read(entry: ModelEntry) -> anyhow::Result<Self> {
+        let Some((_, schema)) = TASK_SCHEMAS.iter().find(|(task, _)| *task == entry.task) else {
+            bail!("task {} has no schema in catalog/tasks", entry.task);
+        };
+        let task_schema =
+            serde_json::from_str(schema).with_context(|| format!("read schema of {}", entry.task))?;
+        let schema = narrow(task_schema, entry.input, &entry.omit)?;
+        let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{error}"))?;
+        ensure!(!entry.route.is_empty(), "it has no route");
+        Ok(Self {
+            medium: Medium::of_task(&entry.task)
+                .with_context(|| format!("task {} has no medium", entry.task))?,
+            price: Tokens::new(entry.price_tokens).context("its price is negative")?,
+            deadline: Duration::from_secs(entry.deadline_seconds),
+            routes: entry.route,
+            file_fields: file_fields(&schema),
+            id: entry.id,
+            name: entry.name,
+            task: entry.task,
+            schema,
+            validator,
+        })
+    }
+
+    /// Checks an input against the schema; reports the first thing wrong.
+    ///
+    /// # Errors
+    /// Names the field and what is wrong with it, never the value, which may be private and long.
+    pub fn check(&self, input: &Value) -> Result<(), InvalidInput> {
+        let Err(error) = self.validator.validate(input) else { return Ok(()) };
+        let at = error.instance_path().as_str().replace('/', ".");
+        let param = |field: &str| format!("input{at}.{field}");
+        Err(match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let field = unexpected.first().map_or("?", String::as_str);
+                InvalidInput {
+                    param: param(field),
+                    message: format!("{} does not know the field {field:?}", self.id),
+                }
+            }
+            ValidationErrorKind::Required { property } => {
+                let field = property.as_str().unwrap_or("?");
+                InvalidInput {
+                    param: param(field),
+                    message: format!("{} needs the field {field:?}", self.id),
+                }
+            }
+            ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }
+                if at.is_empty() =>
+            {
+                let needed = self.schema["x-needs"].as_str().unwrap_or("one of several fields");
+                InvalidInput { param: "input".into(), message: format!("{} needs {needed}", self.id) }
+            }
+            _ => InvalidInput {
+                param: format!("input{at}"),
+                message: error.masked_with("the value").to_string(),
+            },
+        })
+    }
+}
+
+/// Puts a model's own words over its task's schema.
+fn narrow(mut schema: Value, words: Map<String, Value>, omit: &[String]) -> anyhow::Result<Value> {
+    let properties = schema["properties"].as_object_mut().context("the schema has no properties")?;
+    for field in omit {
+        ensure!(properties.remove(field).is_some(), "omit names {field:?}, which the task does not have");
+    }
+    for (field, word) in words {
+        let property = properties
+            .get_mut(&field)
+            .and_then(Value::as_object_mut)
+            .with_context(|| format!("input names {field:?}, which the task does not have"))?;
+        property.extend(word.as_object().context("each word under input is a table")?.clone());
+    }
+    Ok(schema)
+}
+
+fn file_fields(schema: &Value) -> Vec<String> {
+    let Some(properties) = schema["properties"].as_object() else { return Vec::new() };
+    properties
+        .iter()
+        .filter(|(_, field)| field.get(FILE_KEYWORD).is_some())
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(model: &str, input: &Value) -> Option<(String, String)> {
+        let catalog = Catalog::load().expect("the catalogue is right");
+        let model = catalog.get(model).expect("the model is listed");
+        model.check(input).err().map(|error| (error.param, error.message))
+    }
+
+    #[test]
+    fn a_good_input_of_each_task_is_accepted() {
+        for (model, input) in [
+            ("gpt-4o", json!({"prompt": "hello"})),
+            ("gpt-4o", json!({"messages": [{"role": "user", "content": "hello"}], "temperature": 0.2})),
+            ("nano-banana", json!({"prompt": "a fox", "aspect_ratio": "16:9"})),
+            ("kling", json!({"prompt": "a fox runs", "seconds": 5})),
+            ("hailuo", json!({"prompt": "a fox runs", "seconds": 6})),
+            ("tts-1", json!({"text": "hello", "voice": "alloy"})),
+            ("whisper-1", json!({"audio": "https://example.com/a.mp3"})),
+            ("vectorize", json!({"image": "data:image/png;base64,AAAA"})),
+        ] {
+            assert_eq!(check(model, &input), None, "{model} {input}");
+        }
+    }
+
+    #[test]
+    fn a_bad_input_is_named_but_not_repeated() {
+        let (param, message) = check("kling", &json!({"prompt": "x".repeat(60_000)})).expect("too long");
+        assert_eq!(param, "input.prompt");
+        assert!(message.len() < 200, "{message}");
+        assert_eq!(check("kling", &json!({"prompt": "a", "colour": 1})).expect("unknown").0, "input.colour");
+        assert_eq!(
+            check("kling", &json!({"prompt": "a", "seconds": "5"})).expect("wrong type").0,
+            "input.seconds"
+        );
+        assert_eq!(check("tts-1", &json!({"voice": "alloy"})).expect("missing").0, "input.text");
+        assert_eq!(check("gpt-4o", &json!({})).expect("neither").0, "input");
+        assert_eq!(check("gpt-4o", &json!("hello")).expect("not an object").0, "input");
+    }
+}

@@ -1,0 +1,99 @@
+//! Station 4, claim: rows of the queue get a lease, their jobs are read, in one statement.
+//!
+//! The claim is a walk along two small indexes: jobs whose wait is over first, for they are nearly done and hold money,
+//! then new ones by priority and fair-queuing tag. Parked, leased and finished jobs are in neither, so their number does
+//! not matter. Read committed and `skip locked`: claimers never wait for each other.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgPool, types::Json};
+use std::time::Duration;
+
+use super::{Checkpoint, Medium, lease::Lease};
+use crate::id::{AccountId, JobId, LeaseToken};
+
+/// A job under lease, with all that is needed to run it.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The right to write.
+    pub lease: Lease,
+    /// Who pays.
+    pub account: AccountId,
+    /// Public model name.
+    pub model: String,
+    /// Task word.
+    pub task: String,
+    /// The route's adapter.
+    pub provider: String,
+    /// The vendor's id of the model.
+    pub upstream_model: String,
+    /// Input as checked at submit.
+    pub input: Value,
+    /// Price held.
+    pub held_tokens: i64,
+    /// Failures and lost leases so far.
+    pub tries: i16,
+    /// Submits begun so far.
+    pub attempt: i16,
+    /// Where to resume. `Err` when it cannot be read, which only a defect or a newer version can cause.
+    pub checkpoint: Result<Option<Checkpoint>, String>,
+    /// The owner asked for an end.
+    pub cancel_requested: bool,
+    /// Past this the job expires.
+    pub deadline: DateTime<Utc>,
+    /// Trace context of the submit.
+    pub traceparent: Option<String>,
+}
+
+/// Leases up to `limit` jobs of `pool` to `worker` until `now + lease`.
+///
+/// # Errors
+/// When the database fails; then nothing is claimed, or the leases lapse by themselves.
+pub async fn claim(
+    db: &PgPool,
+    pool: Medium,
+    worker: &str,
+    limit: i64,
+    lease: Duration,
+    now: DateTime<Utc>,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let tokens: Vec<_> = (0..limit).map(|_| LeaseToken::new().0).collect();
+    let rows = sqlx::query_file!("src/job/claim.sql", pool.word(), now, limit, now + lease, worker, &tokens)
+        .fetch_all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            lease: Lease { job: row.job, token: row.token },
+            account: row.account,
+            model: row.model,
+            task: row.task,
+            provider: row.provider,
+            upstream_model: row.upstream_model,
+            input: row.input,
+            held_tokens: row.held_tokens,
+            tries: row.tries,
+            attempt: row.attempt,
+            checkpoint: read_checkpoint(row.checkpoint),
+            cancel_requested: row.cancel_requested,
+            deadline: row.deadline,
+            traceparent: row.traceparent,
+        })
+        .collect())
+}
+
+fn read_checkpoint(stored: Option<Json<Value>>) -> Result<Option<Checkpoint>, String> {
+    stored.map(|Json(value)| serde_json::from_value(value)).transpose().map_err(|error| error.to_string())
+}
+
+impl Claimed {
+    /// The job's id.
+    pub fn job(&self) -> JobId {
+        self.lease.job
+    }
+
+    /// Unique name of the attempt `number` on our side, for vendors that take one.
+    pub fn client_ref(&self, number: i16) -> String {
+        format!("{}-{number}", self.lease.job)
+    }
+}

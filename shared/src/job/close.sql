@@ -1,0 +1,53 @@
+-- Ends job $1, if the fence $2 holds: one row back, or none and nothing written.
+with closed as (
+    delete from queue q
+    where q.job_id = $1
+      and case $2::text
+          when 'held' then q.lease_token = $3
+          when 'untouched' then q.lease_token is null and q.attempt = 0
+          when 'overdue' then q.deadline <= $11
+          when 'lost' then q.lease_until <= $11 and q.tries + 1 >= $4::smallint
+          else false
+          end
+    returning q.job_id, q.started_at, q.attempt
+), job as (
+    update jobs j
+    set status = $5, output = $6, error_code = $7, error_message = $8, error_retryable = $9, charged_tokens = $10,
+        finished_at = $11, started_at = c.started_at, attempts = c.attempt,
+        expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end
+    from closed c
+    where j.id = c.job_id
+    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, c.attempt
+), money as (
+    update accounts a
+    set held_tokens = a.held_tokens - j.held_tokens, available_tokens = a.available_tokens + j.held_tokens - $10
+    from job j
+    where a.id = j.account_id
+), charged as (
+    insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
+    select $13::uuid, account_id, 'charge', id::text, 'held', 'revenue', $10, $11 from job where $10 > 0
+), released as (
+    insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
+    select $14::uuid, account_id, 'release', id::text, 'held', 'available', held_tokens - $10, $11
+    from job where held_tokens > $10
+), attempted as (
+    update attempts a
+    set outcome = case $5 when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end,
+        error = coalesce(a.error, $8), finished_at = $11, cost_usd = case when $5 = 'succeeded' then j.cost_usd end
+    from job j
+    where a.job_id = j.id and a.attempt = j.attempt and a.outcome is null
+), stored as (
+    insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, width, height,
+                       duration_seconds, created_at, expires_at)
+    select f.id, j.account_id, j.id, f.n - 1, f.storage_key, f.preview_key, f.mime_type, f.size_bytes, f.width, f.height,
+           f.duration_seconds, $11, $12
+    from job j,
+         unnest($16::uuid[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::int[], $22::int[], $23::float8[])
+         with ordinality as f (id, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds, n)
+), told as (
+    insert into notices (id, job_id, account_id, channel, event, target, run_at, created_at)
+    select $15::uuid, id, account_id, 'webhook', 'job.' || $5, webhook_url, $11, $11
+    from job
+    where webhook_url is not null and (webhook_events = '{}' or 'job.' || $5 = any (webhook_events))
+)
+select id from job

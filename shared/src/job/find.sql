@@ -1,0 +1,18 @@
+-- One job of an account; its place in the queue is counted to 1000 and no further.
+select j.id as "id: JobId", j.account_id as "account: AccountId",
+       case when j.status <> 'open' then j.status when q.started_at is null then 'queued' else 'running' end as "status!",
+       coalesce(q.phase, j.status) as "phase!", q.progress as "progress?",
+       case when q.lease_token is null and q.run_at is null and q.started_at is null then (
+           select count(*) from (
+               select 1 from queue before
+               where before.pool = q.pool and before.lease_token is null and before.run_at is null
+                 and (before.priority, before.tag, before.job_id) < (q.priority, q.tag, q.job_id)
+               limit 1000
+           ) counted
+       ) end as "queue_position?",
+       j.model, j.medium, j.task, j.input, j.output, j.error_code, j.error_message, j.error_retryable, j.held_tokens,
+       j.charged_tokens, coalesce(q.attempt, j.attempts) as "attempts!", j.metadata, j.created_at,
+       coalesce(j.started_at, q.started_at) as "started_at?", j.finished_at, j.deadline, j.expires_at
+from jobs j
+left join queue q on q.job_id = j.id
+where j.account_id = $1 and j.id = $2

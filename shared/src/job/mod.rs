@@ -1,0 +1,188 @@
+//! The job: what it is, and every move it can make. One verb a file, each owning its one statement.
+//!
+//! A job is **submitted** (hold, row and queue row together), **claimed** under a lease, run, **parked** or **retried**
+//! any number of times, and **closed** once: result or error, charge or release, notice and the end of its queue row in
+//! one commit. Every write of a worker names the token of its claim; a stale one changes nothing. Statuses only move
+//! forward. Deliberately absent: the network. Whoever calls a provider or the storage does so between these verbs.
+
+mod cancel;
+mod checkpoint;
+mod claim;
+mod close;
+mod lease;
+mod query;
+mod submit;
+mod sweep;
+mod view;
+
+use serde::{Deserialize, Serialize};
+
+pub use cancel::{Cancel, cancel};
+pub use checkpoint::{Checkpoint, Output, StoredFile};
+pub use claim::{Claimed, claim};
+pub use close::{Fence, JobError, Verdict, close};
+pub use lease::{Beat, Lease, Pause, Resume, beat, begin_attempt, park, release, retry, save};
+pub use query::{Depth, Filter, Job, depths, files_of, find, list};
+pub use submit::{Idempotency, Order, SubmitError, Submitted, Webhook, submit};
+pub use sweep::{Swept, expire_overdue, rescue_lost};
+pub use view::{FileView, JobView, Renderer};
+
+/// A kind of content, and the pool of workers that makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    /// Chat and embeddings.
+    Text,
+    /// Pictures.
+    Image,
+    /// Moving pictures.
+    Video,
+    /// Speech, transcripts, music.
+    Audio,
+}
+
+impl Medium {
+    /// All four, in the order of their places in `accounts.vtime`.
+    pub const ALL: [Self; 4] = [Self::Text, Self::Image, Self::Video, Self::Audio];
+
+    /// Its word in SQL, JSON and logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+
+    /// The medium a word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|medium| medium.word() == word)
+    }
+
+    /// The medium of a task word such as `image.generate`.
+    pub fn of_task(task: &str) -> Option<Self> {
+        task.split_once('.').and_then(|(medium, _)| Self::from_word(medium))
+    }
+
+    /// Its place in `accounts.vtime`, counted from 1 as Postgres does.
+    const fn place(self) -> i32 {
+        match self {
+            Self::Text => 1,
+            Self::Image => 2,
+            Self::Video => 3,
+            Self::Audio => 4,
+        }
+    }
+}
+
+/// Where a job stands, as callers see it. Frozen: finer detail goes into `phase`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Accepted, not begun.
+    Queued,
+    /// Begun; may be waiting for its provider.
+    Running,
+    /// Ended with a result, and charged.
+    Succeeded,
+    /// Ended without one.
+    Failed,
+    /// Ended because its owner said so.
+    Canceled,
+    /// Ended because its deadline passed.
+    Expired,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Canceled, Self::Expired];
+
+    /// Its word in SQL and JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The status a word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.word() == word)
+    }
+
+    /// Whether nothing can follow it.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// Whether a job in this status may next be seen in `next`.
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Queued => !matches!(next, Self::Queued),
+            Self::Running => next.is_final(),
+            _ => false,
+        }
+    }
+}
+
+/// How soon a job is wanted, among others of its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// The ordinary one.
+    #[default]
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+impl Priority {
+    const fn rank(self) -> i16 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_statuses_is_allowed_or_forbidden_on_purpose() {
+        use Status::{Canceled, Expired, Failed, Queued, Running, Succeeded};
+        let allowed = [
+            (Queued, Running),
+            (Queued, Succeeded),
+            (Queued, Failed),
+            (Queued, Canceled),
+            (Queued, Expired),
+            (Running, Succeeded),
+            (Running, Failed),
+            (Running, Canceled),
+            (Running, Expired),
+        ];
+        for from in Status::ALL {
+            for to in Status::ALL {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from:?} → {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_belongs_to_the_pool_of_its_first_word() {
+        assert_eq!(Medium::of_task("image.generate"), Some(Medium::Image));
+        assert_eq!(Medium::of_task("smell.generate"), None);
+        assert_eq!(Medium::of_task("image"), None);
+    }
+}

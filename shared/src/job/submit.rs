@@ -1,0 +1,181 @@
+//! Station 2, submit: the hold, the job, its queue row, the ledger entry and the idempotency key in one statement.
+//!
+//! One statement is one commit and one round trip, with nothing to read, check and write back: the guarded update of the
+//! account either finds enough tokens or the statement inserts nothing. It also computes the fair-queuing tag, since it
+//! holds the account's row anyway. A key used before breaks a constraint, which undoes everything.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::{Medium, Priority};
+use crate::{
+    billing::{Tokens, balance},
+    catalog::Route,
+    db::broken_constraint,
+    id::{AccountId, EntryId, JobId, KeyId},
+};
+
+/// A job as ordered: everything decided, nothing written yet.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The id it will have.
+    pub job: JobId,
+    /// Who pays.
+    pub account: AccountId,
+    /// The key it was ordered with.
+    pub key: KeyId,
+    /// Public model name.
+    pub model: String,
+    /// Task word.
+    pub task: String,
+    /// Medium and pool.
+    pub medium: Medium,
+    /// Where it will be made.
+    pub route: Route,
+    /// Input, checked against the model's schema.
+    pub input: Value,
+    /// Tokens to hold.
+    pub price: Tokens,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// Whom to tell of the end.
+    pub webhook: Option<Webhook>,
+    /// The caller's own pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Not before this.
+    pub start_at: Option<DateTime<Utc>>,
+    /// Past this it expires.
+    pub deadline: DateTime<Utc>,
+    /// The caller's promise that a repeat is a repeat.
+    pub idempotency: Option<Idempotency>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+}
+
+/// Whom to tell of a job's end.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Where to post.
+    pub url: String,
+    /// Which ends to tell of, as `job.succeeded`; empty means all.
+    pub events: Vec<String>,
+}
+
+/// A caller's Idempotency-Key and the body it came with.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// The key, unique within the account for 24 hours.
+    pub key: String,
+    /// SHA-256 of the body, to tell a repeat from a misuse.
+    pub body_hash: Vec<u8>,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// A new job; tokens are held.
+    New(JobId),
+    /// The key was seen before with the same body: this job, nothing new.
+    Repeat(JobId),
+}
+
+/// Why an order was not accepted; nothing is held.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The account has too little.
+    #[error("{needed} needed, {available} available")]
+    InsufficientTokens {
+        /// Price of the job.
+        needed: Tokens,
+        /// What the account has free.
+        available: i64,
+    },
+    /// The key came before with another body.
+    #[error("the idempotency key was used with another request body")]
+    KeyReused,
+    /// The database failed.
+    #[error("submit job")]
+    Db(#[from] sqlx::Error),
+}
+
+/// Accepts an order. Wake the pool afterwards.
+///
+/// # Errors
+/// See [`SubmitError`]; on any of them nothing was written.
+pub async fn submit(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<Submitted, SubmitError> {
+    match insert(db, order, now).await {
+        Ok(true) => Ok(Submitted::New(order.job)),
+        Ok(false) => {
+            let available = balance(db, order.account).await?.map_or(0, |balance| balance.available);
+            Err(SubmitError::InsufficientTokens { needed: order.price, available })
+        }
+        Err(error) if broken_constraint(&error) == Some("idempotency_keys_pkey") => {
+            repeat(db, order, error).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `false` when the account has too little.
+async fn insert(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let cost_usd: Decimal = order.route.cost_usd;
+    let (url, events) = match &order.webhook {
+        Some(webhook) => (Some(webhook.url.as_str()), webhook.events.as_slice()),
+        None => (None, [].as_slice()),
+    };
+    let (key, body_hash) = match &order.idempotency {
+        Some(idempotency) => (Some(idempotency.key.as_str()), Some(idempotency.body_hash.as_slice())),
+        None => (None, None),
+    };
+    let accepted = sqlx::query_file!(
+        "src/job/submit.sql",
+        order.account.0,
+        order.price.count(),
+        order.medium.word(),
+        order.medium.place(),
+        order.job.0,
+        order.key.0,
+        order.model,
+        order.task,
+        order.route.provider,
+        order.route.upstream_model,
+        cost_usd,
+        order.input,
+        order.priority.rank(),
+        url,
+        events,
+        serde_json::json!(order.metadata),
+        order.traceparent,
+        now,
+        order.deadline,
+        order.start_at,
+        EntryId::new().0,
+        key,
+        body_hash,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(accepted.is_some())
+}
+
+/// The key exists: answer with its job, unless the body differs.
+async fn repeat(db: &PgPool, order: &Order, error: sqlx::Error) -> Result<Submitted, SubmitError> {
+    let Some(Idempotency { key, body_hash }) = &order.idempotency else { return Err(error.into()) };
+    let first = sqlx::query!(
+        r#"select job_id as "job: JobId", body_hash from idempotency_keys where account_id = $1 and key = $2"#,
+        order.account.0,
+        key,
+    )
+    .fetch_optional(db)
+    .await?;
+    match first {
+        Some(first) if first.body_hash == *body_hash => Ok(Submitted::Repeat(first.job)),
+        Some(_) => Err(SubmitError::KeyReused),
+        // Evicted between the two statements: so rare that the caller may simply repeat.
+        None => Err(error.into()),
+    }
+}

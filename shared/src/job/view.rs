@@ -1,0 +1,177 @@
+//! The job object of the contract, as `GET /v1/jobs/{id}` and every webhook show it.
+//!
+//! It lives here and not in `api` because two crates must show exactly the same: the API that answers and the worker that
+//! delivers. Signed URLs are made at each rendering; data URLs of the input are not echoed back.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sqlx::PgPool;
+
+use super::{Job, StoredFile, files_of};
+use crate::{
+    id::{FileId, JobId},
+    storage::Storage,
+};
+
+/// Inputs longer than this are not shown back when they are data URLs.
+const DATA_URL_SHOWN_LEN: usize = 64;
+
+/// A job for its owner. Field names are the contract.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobView {
+    id: JobId,
+    object: &'static str,
+    model: String,
+    medium: String,
+    task: String,
+    status: String,
+    phase: String,
+    progress: Option<i16>,
+    queue_position: Option<i64>,
+    eta_seconds: Option<i64>,
+    input: Value,
+    output: Option<Value>,
+    error: Option<Value>,
+    price: Value,
+    attempts: i32,
+    metadata: Value,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    deadline: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    urls: Value,
+}
+
+/// A file of a job for its owner.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileView {
+    id: FileId,
+    url: String,
+    preview_url: Option<String>,
+    mime_type: String,
+    size_bytes: i64,
+    width: Option<i32>,
+    height: Option<i32>,
+    duration_seconds: Option<f64>,
+    expires_at: DateTime<Utc>,
+}
+
+/// Turns jobs into what their owners see.
+#[derive(Debug, Clone)]
+pub struct Renderer {
+    storage: Storage,
+    public_url: String,
+}
+
+impl Renderer {
+    /// A renderer that signs with `storage` and links to `public_url` (no slash at its end).
+    pub fn new(storage: Storage, public_url: String) -> Self {
+        Self { storage, public_url }
+    }
+
+    /// The views of some jobs, in their order.
+    ///
+    /// # Errors
+    /// When the database fails or a URL cannot be signed.
+    pub async fn render(&self, db: &PgPool, jobs: Vec<Job>) -> anyhow::Result<Vec<JobView>> {
+        let succeeded: Vec<_> = jobs.iter().filter(|job| job.output.is_some()).map(|job| job.id).collect();
+        let files = if succeeded.is_empty() { Vec::new() } else { files_of(db, &succeeded).await? };
+        let mut views = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let mut shown = Vec::new();
+            for (_, id, expires_at, file) in files.iter().filter(|(owner, ..)| *owner == job.id) {
+                shown.push(self.file(*id, *expires_at, file).await?);
+            }
+            views.push(self.view(job, &shown));
+        }
+        Ok(views)
+    }
+
+    async fn file(
+        &self,
+        id: FileId,
+        expires_at: DateTime<Utc>,
+        file: &StoredFile,
+    ) -> anyhow::Result<FileView> {
+        let preview_url = match &file.preview_key {
+            Some(key) => Some(self.storage.signed_url(key).await?),
+            None => None,
+        };
+        Ok(FileView {
+            id,
+            url: self.storage.signed_url(&file.storage_key).await?,
+            preview_url,
+            mime_type: file.mime_type.clone(),
+            size_bytes: file.size_bytes,
+            width: file.width,
+            height: file.height,
+            duration_seconds: file.duration_seconds,
+            expires_at,
+        })
+    }
+
+    fn view(&self, job: Job, files: &[FileView]) -> JobView {
+        let url = format!("{}/v1/jobs/{}", self.public_url, job.id);
+        let output = job.output.map(|mut output| {
+            if let Some(fields) = output.as_object_mut() {
+                fields.insert("files".into(), json!(files));
+                fields.entry("actions").or_insert_with(|| json!([]));
+            }
+            output
+        });
+        let error = job.error_code.map(
+            |code| json!({ "code": code, "message": job.error_message, "retryable": job.error_retryable }),
+        );
+        JobView {
+            id: job.id,
+            object: "job",
+            model: job.model,
+            medium: job.medium,
+            task: job.task,
+            status: job.status,
+            phase: job.phase,
+            progress: job.progress,
+            queue_position: job.queue_position,
+            eta_seconds: None,
+            input: without_data(job.input),
+            output,
+            error,
+            price: json!({ "unit": "tokens", "held": job.held_tokens, "charged": job.charged_tokens }),
+            attempts: job.attempts,
+            metadata: job.metadata,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            deadline: job.deadline,
+            expires_at: job.expires_at,
+            urls: json!({ "get": url, "cancel": format!("{url}/cancel"), "events": format!("{url}/events") }),
+        }
+    }
+}
+
+impl JobView {
+    /// Whether the job had ended when this was rendered.
+    pub fn is_final(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+}
+
+/// The input with each data URL cut to its head: the caller has the bytes, and every poll would carry them again.
+fn without_data(input: Value) -> Value {
+    let Value::Object(fields) = input else { return input };
+    let shorten = |value: Value| match value {
+        Value::String(text) if text.starts_with("data:") && text.len() > DATA_URL_SHOWN_LEN => {
+            let head = text.split(',').next().unwrap_or("data:");
+            Value::String(format!("{head},… ({} characters)", text.len()))
+        }
+        other => other,
+    };
+    Value::Object(fields.into_iter().map(|(name, value)| (name, shorten(value))).collect::<Map<_, _>>())
+}

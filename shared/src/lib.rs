@@ -1,0 +1,23 @@
+//! The nouns of Kiln, its rules and all of its SQL.
+//!
+//! Everything that `api`, `workers` and `scheduler` have to agree on lives here, and they meet only in Postgres.
+//! Deliberately absent: HTTP servers, providers, Telegram. Whoever needs one of those depends on this crate, never
+//! the other way round.
+
+pub mod account;
+pub mod address;
+pub mod billing;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod file;
+pub mod id;
+pub mod job;
+pub mod notice;
+pub mod process;
+pub mod queue;
+pub mod schedule;
+pub mod storage;
+pub mod telemetry;
+pub mod wake;

@@ -1,0 +1,104 @@
+//! Station 8, notify: the duty to tell someone, made in the commit that ended the job.
+//!
+//! A notice is delivered at least once, always under its own id, and leased to a deliverer like a job to a worker. It ends
+//! delivered or, after its last try, dead; a dead one stays for operators. Deliberately absent: how it is sent.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use std::time::Duration;
+
+use crate::id::{AccountId, JobId, LeaseToken, NoticeId};
+
+/// A notice under lease, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// Its id, the same at every try.
+    pub id: NoticeId,
+    /// The fence of this try.
+    pub token: LeaseToken,
+    /// The job it tells of.
+    pub job: JobId,
+    /// Whose job.
+    pub account: AccountId,
+    /// `job.succeeded` and its like.
+    pub event: String,
+    /// Where to send it.
+    pub target: String,
+    /// Tries made before this one.
+    pub tries: i16,
+    /// When the job ended.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// It was taken.
+    Delivered,
+    /// Not now: again at this moment.
+    Later(DateTime<Utc>, String),
+    /// Never: the tries are spent or the receiver is gone.
+    Dead(String),
+}
+
+/// Leases up to `limit` due notices until `now + lease`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn claim(
+    db: &PgPool,
+    limit: i64,
+    lease: Duration,
+    now: DateTime<Utc>,
+) -> Result<Vec<Due>, sqlx::Error> {
+    sqlx::query_as!(
+        Due,
+        r#"
+        with due as (
+            select id from notices
+            where status = 'pending' and run_at <= $1 and (lease_until is null or lease_until <= $1)
+            order by run_at
+            limit $2
+            for update skip locked
+        )
+        update notices n set lease_token = $4, lease_until = $3
+        from due
+        where n.id = due.id
+        returning n.id as "id: _", n.lease_token as "token!: _", n.job_id as "job: _", n.account_id as "account: _", n.event,
+                  n.target, n.tries, n.created_at
+        "#,
+        now,
+        limit,
+        now + lease,
+        LeaseToken::new().0,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Writes down what came of a try. `false`: the lease was lost, someone else is at it.
+///
+/// # Errors
+/// When the database fails; the notice is then sent again under the same id.
+pub async fn record(db: &PgPool, due: &Due, sent: &Sent, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let (status, run_at, error) = match sent {
+        Sent::Delivered => ("delivered", None, None),
+        Sent::Later(at, why) => ("pending", Some(*at), Some(why.as_str())),
+        Sent::Dead(why) => ("dead", None, Some(why.as_str())),
+    };
+    let recorded = sqlx::query!(
+        "update notices
+         set status = $3, tries = tries + 1, run_at = coalesce($4, run_at), last_error = $5, lease_token = null,
+             lease_until = null, settled_at = case when $3 = 'pending' then null else $6::timestamptz end
+         where id = $1 and lease_token = $2 and status = 'pending'",
+        due.id.0,
+        due.token.0,
+        status,
+        run_at,
+        error,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(recorded.rows_affected() == 1)
+}

@@ -1,0 +1,188 @@
+//! Wake-ups between processes: hints over NOTIFY, sent after the commit and on their own.
+//!
+//! A NOTIFY inside a transaction that writes would take a lock that all of them share, so hints are sent by one task, in a
+//! statement that writes nothing, and whatever gathers while one is under way goes out together with the next.
+//! Nothing durable depends on a hint: everyone who listens also looks by itself now and then.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgNotification},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::{
+    id::{JobId, LeaseToken},
+    job::Medium,
+    process::Process,
+};
+
+/// The one channel of Postgres that all hints go through.
+const CHANNEL: &str = "kiln";
+/// Hints a slow listener may fall behind before it misses some; it then looks by itself.
+const BACKLOG: usize = 4096;
+/// Most hints in one statement.
+const BATCH: usize = 256;
+/// How often the listener sends itself a word, to notice a connection that is dead but looks alive.
+const SELF_TEST: Duration = Duration::from_secs(10);
+/// Wait before listening is tried again after a failure.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Something worth looking at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// A pool has work.
+    Pool(Medium),
+    /// A job ended or moved on.
+    Job(JobId),
+    /// Someone asked to cancel jobs that are running.
+    Cancel,
+    /// A notice is due.
+    Notice,
+    /// The listener's word to itself.
+    Echo(LeaseToken),
+}
+
+impl Wake {
+    fn to_payload(self) -> String {
+        match self {
+            Self::Pool(pool) => format!("pool:{}", pool.word()),
+            Self::Job(job) => job.to_string(),
+            Self::Cancel => "cancel".into(),
+            Self::Notice => "notice".into(),
+            Self::Echo(token) => format!("echo:{}", token.0),
+        }
+    }
+
+    fn from_payload(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("pool", pool)) => Medium::from_word(pool).map(Self::Pool),
+            Some(("echo", token)) => token.parse().ok().map(|token| Self::Echo(LeaseToken(token))),
+            _ if text == "cancel" => Some(Self::Cancel),
+            _ if text == "notice" => Some(Self::Notice),
+            _ => text.parse().ok().map(Self::Job),
+        }
+    }
+}
+
+/// Sends and hears hints. Clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Wakes {
+    outbox: mpsc::UnboundedSender<Wake>,
+    heard: broadcast::Sender<Wake>,
+}
+
+impl Wakes {
+    /// Starts the two tasks that send and listen; they end with the process.
+    pub fn start(db: &PgPool, process: &Process) -> Self {
+        let (outbox, sending) = mpsc::unbounded_channel();
+        let (heard, _) = broadcast::channel(BACKLOG);
+        let wakes = Self { outbox, heard };
+        process.spawn(send(db.clone(), sending, process.clone()));
+        process.spawn(listen(db.clone(), wakes.clone(), process.clone()));
+        wakes
+    }
+
+    /// Sends a hint soon; never waits and never fails.
+    pub fn send(&self, wake: Wake) {
+        if self.outbox.send(wake).is_err() {
+            tracing::debug!(?wake, "hint not sent: the process is stopping");
+        }
+    }
+
+    /// Hears every hint from now on. Subscribe before looking, or a hint in between is lost.
+    pub fn listen(&self) -> broadcast::Receiver<Wake> {
+        self.heard.subscribe()
+    }
+}
+
+async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: Process) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        tokio::select! {
+            _ = sending.recv_many(&mut batch, BATCH) => {}
+            () = process.stopping() => return,
+        }
+        let mut payloads: Vec<_> = batch.drain(..).map(Wake::to_payload).collect();
+        payloads.sort_unstable();
+        payloads.dedup();
+        let sent = sqlx::query!(
+            "select pg_notify($1, payload) from unnest($2::text[]) as payload",
+            CHANNEL,
+            &payloads
+        )
+        .execute(&db)
+        .await;
+        if let Err(error) = sent {
+            tracing::warn!(%error, "hints not sent; those who wait will look by themselves");
+        }
+    }
+}
+
+async fn listen(db: PgPool, wakes: Wakes, process: Process) {
+    while !process.is_stopping() {
+        if let Err(error) = listen_once(&db, &wakes, &process).await {
+            tracing::warn!(%error, "not listening for hints; trying again");
+            process.sleep(RECONNECT).await;
+        }
+    }
+}
+
+/// Listens until the connection fails, an echo stays away, or the process stops.
+async fn listen_once(db: &PgPool, wakes: &Wakes, process: &Process) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(db).await?;
+    listener.listen(CHANNEL).await?;
+    let mut echo: Option<LeaseToken> = None;
+    let mut test = tokio::time::interval(SELF_TEST);
+    loop {
+        tokio::select! {
+            () = process.stopping() => return Ok(()),
+            heard = listener.try_recv() => match heard? {
+                Some(notification) => pass_on(&notification, wakes, &mut echo),
+                None => return Err(sqlx::Error::WorkerCrashed),
+            },
+            _ = test.tick() => {
+                if echo.is_some() {
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
+                let token = LeaseToken::new();
+                echo = Some(token);
+                wakes.send(Wake::Echo(token));
+            }
+        }
+    }
+}
+
+fn pass_on(notification: &PgNotification, wakes: &Wakes, echo: &mut Option<LeaseToken>) {
+    match Wake::from_payload(notification.payload()) {
+        Some(Wake::Echo(token)) => {
+            if *echo == Some(token) {
+                *echo = None;
+            }
+        }
+        // No receiver is no error: nobody in this process is waiting just now.
+        Some(wake) => drop(wakes.heard.send(wake)),
+        None => tracing::debug!(payload = notification.payload(), "a hint of another version"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_survives_its_payload() {
+        for wake in [
+            Wake::Pool(Medium::Video),
+            Wake::Job(JobId::new()),
+            Wake::Cancel,
+            Wake::Notice,
+            Wake::Echo(LeaseToken::new()),
+        ] {
+            assert_eq!(Wake::from_payload(&wake.to_payload()), Some(wake));
+        }
+        assert_eq!(Wake::from_payload("something newer"), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! Google Gemini `generateContent`: pictures ("Nano Banana") as inline PNG, and plain text.
+//!
+//! A blocked prompt and a missing picture are both HTTP 200 here, as they are with the vendor. Streaming and the
+//! Files API are absent.
+
+use axum::{
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Sim, Simulator, answer,
+    content::png,
+    fault::Kind,
+    fields::{Complaint, read_json},
+    gemini_request::Generation,
+    interference::Trouble,
+    ledger::{Op, Provider, Visit},
+    openai::WRONG_KEY,
+    openai_chat_request::CHARS_PER_TOKEN,
+    seed::Seed,
+};
+
+/// Output tokens the vendor bills for one picture.
+const TOKENS_PER_PICTURE: usize = 1290;
+/// Input tokens of one picture sent along.
+const TOKENS_PER_INPUT_PICTURE: usize = 258;
+
+/// The key, for clients that put it into the URL.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Credentials {
+    key: Option<String>,
+}
+
+/// Generates a picture or a text.
+pub(crate) async fn generate(
+    State(sim): State<Sim>,
+    Path(call): Path<String>,
+    Query(credentials): Query<Credentials>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let header_key = headers.get("x-goog-api-key").and_then(|key| key.to_str().ok());
+    if let Some(refusal) = refuse_key(header_key.or(credentials.key.as_deref())) {
+        return refusal;
+    }
+    let Some((model, "generateContent")) = call.split_once(':') else {
+        return voice(&Trouble::Missing);
+    };
+    let generation = match read_json(&headers, &body).and_then(|body| Generation::read(model, body)) {
+        Ok(generation) => generation,
+        Err(complaint) => return complain(&complaint),
+    };
+    let visit = Visit::new(Provider::Gemini, Op::Submit, "generateContent", &generation.prompt, None);
+    sim.attend(&visit, voice, sim.generation(&visit, model, &generation)).await
+}
+
+/// The refusal of a missing or wrong key; `None` lets the request in.
+fn refuse_key(key: Option<&str>) -> Option<Response> {
+    match key {
+        Some(WRONG_KEY) => Some(voice(&Trouble::Auth)),
+        Some(key) if !key.is_empty() => None,
+        _ => {
+            let text = "Method doesn't allow unregistered callers (callers without established identity). \
+                Please use API Key or other form of API consumer identity to call this API.";
+            Some(error(StatusCode::FORBIDDEN, "PERMISSION_DENIED", text, None))
+        }
+    }
+}
+
+impl Simulator {
+    async fn generation(&self, visit: &Visit, model: &str, generation: &Generation) -> Response {
+        let id = format!("gen-{}", self.tasks.next_id());
+        let seed = Seed::of(&generation.prompt, &id);
+        self.accept(visit, Some(&id));
+        if let Some(fault) = self.strike(visit, Kind::NoResult) {
+            let reason = fault.value.unwrap_or_else(|| "NO_IMAGE".to_owned());
+            let candidate = json!({ "index": 0, "content": { "role": "model" }, "finishReason": reason });
+            return generation.reply(model, &id, &candidate, 0);
+        }
+        let mut parts = Vec::new();
+        let mut tokens = 0;
+        if generation.wants_text {
+            let text = self.words(visit, generation, &seed);
+            tokens += text.chars().count().div_ceil(CHARS_PER_TOKEN);
+            parts.push(json!({ "text": text }));
+        }
+        if generation.wants_image {
+            let size = generation.size;
+            let drawing = tokio::task::spawn_blocking(move || png::picture(&seed, size)).await;
+            let Ok(Ok(picture)) = drawing else {
+                tracing::error!("cannot draw a picture");
+                return voice(&Trouble::Broken(None));
+            };
+            let data = STANDARD.encode(self.inline_artefact(visit, &seed, picture));
+            tokens += TOKENS_PER_PICTURE;
+            parts.push(json!({ "inlineData": { "mimeType": "image/png", "data": data } }));
+        }
+        let content = json!({ "role": "model", "parts": parts });
+        let candidate = json!({ "index": 0, "content": content, "finishReason": "STOP" });
+        generation.reply(model, &id, &candidate, tokens)
+    }
+
+    fn words(&self, visit: &Visit, generation: &Generation, seed: &Seed) -> String {
+        if generation.wants_image {
+            return format!("Here is your picture, number {}.", seed.name());
+        }
+        if self.strike(visit, Kind::Empty).is_some() {
+            return String::new();
+        }
+        let quote: String = generation.prompt.chars().take(80).collect();
+        format!("This is a simulated answer, number {}, to \"{quote}\".", seed.name())
+    }
+
+    /// Inline data cannot be cut off on the wire, so a truncated picture is half a picture.
+    fn inline_artefact(&self, visit: &Visit, seed: &Seed, picture: Vec<u8>) -> Vec<u8> {
+        let mut artefact = self.spoil(visit, seed, picture);
+        if artefact.cut {
+            artefact.bytes.truncate(artefact.bytes.len() / 2);
+        }
+        artefact.bytes
+    }
+}
+
+impl Generation {
+    fn reply(&self, model: &str, id: &str, candidate: &Value, tokens: usize) -> Response {
+        let asked =
+            self.prompt.chars().count().div_ceil(CHARS_PER_TOKEN) + self.pictures * TOKENS_PER_INPUT_PICTURE;
+        answer::json(
+            StatusCode::OK,
+            &json!({
+                "candidates": [candidate],
+                "usageMetadata": {
+                    "promptTokenCount": asked,
+                    "candidatesTokenCount": tokens,
+                    "totalTokenCount": asked + tokens,
+                    "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": asked }],
+                },
+                "modelVersion": model,
+                "responseId": id,
+            }),
+        )
+    }
+}
+
+fn complain(complaint: &Complaint) -> Response {
+    tracing::warn!(complaint = complaint.text, "gemini: bad request");
+    error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &complaint.text, None)
+}
+
+fn error(status: StatusCode, word: &str, text: &str, details: Option<Value>) -> Response {
+    let mut error = json!({ "code": status.as_u16(), "message": text, "status": word });
+    if let Some(details) = details {
+        error["details"] = details;
+    }
+    answer::json(status, &json!({ "error": error }))
+}
+
+/// How Gemini says no.
+fn voice(trouble: &Trouble) -> Response {
+    match trouble {
+        Trouble::RateLimited(hint) => {
+            let mut details = vec![quota_failure("GenerateRequestsPerMinutePerProjectPerModel")];
+            if let Some(seconds) = hint.seconds() {
+                details.push(json!({
+                    "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{seconds}s"),
+                }));
+            }
+            let text = "Resource has been exhausted (e.g. check quota).";
+            error(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", text, Some(json!(details)))
+        }
+        Trouble::Quota(flavour) => {
+            let status = match flavour.as_deref() {
+                Some("402") => StatusCode::PAYMENT_REQUIRED,
+                _ => StatusCode::TOO_MANY_REQUESTS,
+            };
+            let details = json!([quota_failure("GenerateRequestsPerDayPerProjectPerModel")]);
+            let text = "You exceeded your current quota, please check your plan and billing details.";
+            error(status, "RESOURCE_EXHAUSTED", text, Some(details))
+        }
+        Trouble::Auth => {
+            let details = json!([{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "API_KEY_INVALID",
+                "domain": "googleapis.com",
+            }]);
+            let text = "API key not valid. Please pass a valid API key.";
+            error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", text, Some(details))
+        }
+        Trouble::BadInput(flavour) if flavour.as_deref() == Some("model") => voice(&Trouble::Missing),
+        Trouble::BadInput(_) => {
+            error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Request contains an invalid argument.", None)
+        }
+        Trouble::Refused => answer::json(
+            StatusCode::OK,
+            &json!({
+                "promptFeedback": { "blockReason": "PROHIBITED_CONTENT" },
+                "usageMetadata": { "promptTokenCount": 8, "totalTokenCount": 8 },
+            }),
+        ),
+        Trouble::Broken(status) => {
+            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let word = match status {
+                StatusCode::SERVICE_UNAVAILABLE => "UNAVAILABLE",
+                StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+                _ => "INTERNAL",
+            };
+            error(status, word, "An internal error has occurred. Please retry.", None)
+        }
+        Trouble::Missing => {
+            let text =
+                "The model is not found for API version v1beta, or is not supported for generateContent.";
+            error(StatusCode::NOT_FOUND, "NOT_FOUND", text, None)
+        }
+    }
+}
+
+fn quota_failure(quota_id: &str) -> Value {
+    json!({
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{
+            "quotaMetric": "generativelanguage.googleapis.com/generate_requests_per_model", "quotaId": quota_id,
+        }],
+    })
+}

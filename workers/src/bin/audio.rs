@@ -1,0 +1,8 @@
+//! The workers of the audio pool as a process of their own.
+
+use shared::job::Medium;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    workers::runtime::main(Medium::Audio).await
+}

@@ -1,0 +1,8 @@
+//! The workers of the image pool as a process of their own.
+
+use shared::job::Medium;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    workers::runtime::main(Medium::Image).await
+}

@@ -1,0 +1,108 @@
+//! The files an input names, brought into memory and recognised: stored files, data URLs, URLs of the web.
+//!
+//! Each is limited in size while it is read, and typed by its bytes, never by what it claims.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+
+use crate::{
+    Ctx,
+    media::{HEAD_BYTES, sniff},
+    providers::{ErrorClass, InputFile, ProviderError},
+};
+use shared::{file, id::FileId, job::Claimed};
+
+/// Longest input file; vendors take 20–30 MB at most.
+const INPUT_LIMIT_BYTES: usize = 30 * 1024 * 1024;
+
+/// Brings every file that the job's input names.
+///
+/// # Errors
+/// [`ErrorClass::BadInput`] when a file is missing, too long or of no known kind; [`ErrorClass::Unavailable`] when it could
+/// not be read this time.
+pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Vec<InputFile>, ProviderError> {
+    let Some(model) = ctx.catalog.get(&claimed.model) else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for field in &model.file_fields {
+        let Some(source) = claimed.input.get(field).and_then(|value| value.as_str()) else { continue };
+        let bytes = bring(ctx, claimed, field, source).await?;
+        let Some(format) = sniff(&bytes[..bytes.len().min(HEAD_BYTES)]) else {
+            return Err(bad(field, "is of no kind that is known here"));
+        };
+        files.push(InputFile { field: field.clone(), mime_type: format.mime_type().to_owned(), bytes });
+    }
+    Ok(files)
+}
+
+async fn bring(ctx: &Ctx, claimed: &Claimed, field: &str, source: &str) -> Result<Bytes, ProviderError> {
+    if let Some(data) = source.strip_prefix("data:") {
+        return decode(field, data);
+    }
+    if let Ok(id) = source.parse::<FileId>() {
+        return stored(ctx, claimed, field, id).await;
+    }
+    download(ctx, field, source).await
+}
+
+/// A data URL (RFC 2397) in base 64.
+fn decode(field: &str, data: &str) -> Result<Bytes, ProviderError> {
+    let (kind, body) = data.split_once(',').ok_or_else(|| bad(field, "is not a whole data URL"))?;
+    if !kind.ends_with(";base64") {
+        return Err(bad(field, "must be a data URL in base64"));
+    }
+    let bytes = BASE64_STANDARD.decode(body.trim()).map_err(|_| bad(field, "is not right base64"))?;
+    if bytes.is_empty() {
+        return Err(bad(field, "is empty"));
+    }
+    Ok(bytes.into())
+}
+
+async fn stored(ctx: &Ctx, claimed: &Claimed, field: &str, id: FileId) -> Result<Bytes, ProviderError> {
+    let away = |error: String| ProviderError::new(ErrorClass::Unavailable, error);
+    let found = file::locate(&ctx.db, claimed.account, id).await.map_err(|error| away(error.to_string()))?;
+    let Some((key, _)) = found else { return Err(bad(field, "names a file that is not there, or no longer")) };
+    let limit = u64::try_from(INPUT_LIMIT_BYTES).unwrap_or(u64::MAX);
+    ctx.storage.get_bytes(&key, limit).await.map_err(|error| away(format!("{error:#}")))
+}
+
+async fn download(ctx: &Ctx, field: &str, url: &str) -> Result<Bytes, ProviderError> {
+    let request = ctx.web.get(url).map_err(|why| bad(field, &why))?;
+    let away = |error: reqwest::Error| {
+        ProviderError::new(ErrorClass::Unavailable, format!("{field} could not be read: {}", error.without_url()))
+    };
+    let response = request.send().await.map_err(away)?;
+    let status = response.status();
+    if status.is_client_error() {
+        return Err(bad(field, &format!("could not be read: its server answered {status}")));
+    }
+    let response = response.error_for_status().map_err(away)?;
+    let mut bytes = BytesMut::new();
+    let mut body = response.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(away)?);
+        if bytes.len() > INPUT_LIMIT_BYTES {
+            return Err(bad(field, &format!("is longer than {INPUT_LIMIT_BYTES} bytes")));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+fn bad(field: &str, what: &str) -> ProviderError {
+    ProviderError::new(ErrorClass::BadInput, format!("{field} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_url_is_decoded_or_refused_by_name() {
+        assert_eq!(decode("image", "image/png;base64,aGk=").unwrap(), Bytes::from("hi"));
+        for bad in ["image/png;base64", "image/png,hi", "image/png;base64,***", "image/png;base64,"] {
+            let error = decode("image", bad).unwrap_err();
+            assert_eq!(error.class, ErrorClass::BadInput, "{bad}");
+            assert!(error.message.starts_with("image "), "{bad}: {}", error.message);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The two ways out to the network: one for vendors, one for addresses that strangers chose.
+//!
+//! The second resolves names itself and drops every address that is not public, at the very moment of connecting, so a
+//! name that changes its mind between check and use gains nothing. Redirects are checked like the first URL.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use reqwest::{
+    Client,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
+
+use shared::address::{check_url, is_public};
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence in the middle of an answer; adapters set a limit for each whole call as well.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Most redirects followed when fetching a file.
+const REDIRECTS: usize = 5;
+/// What we call ourselves.
+const USER_AGENT: &str = concat!("Kiln/", env!("CARGO_PKG_VERSION"));
+
+/// The client for vendors. It follows no redirect: an API that redirects is not the one we know.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn vendor_client() -> anyhow::Result<Client> {
+    client(Policy::none()).build().context("set up the HTTP client for providers")
+}
+
+/// Talks to addresses that strangers chose.
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// For files: follows redirects, each of them checked.
+    files: Client,
+    /// For webhooks: follows none.
+    hooks: Client,
+    allow_private: bool,
+}
+
+impl Web {
+    /// A guarded way out; `allow_private` takes the guard away, for development.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(allow_private: bool) -> anyhow::Result<Self> {
+        let guard = |builder: reqwest::ClientBuilder| {
+            if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) }
+        };
+        let checked = Policy::custom(move |attempt| {
+            if attempt.previous().len() > REDIRECTS {
+                return attempt.error("too many redirects");
+            }
+            match check_url(attempt.url().as_str(), allow_private) {
+                Ok(_) => attempt.follow(),
+                Err(why) => attempt.error(format!("redirect {why}")),
+            }
+        });
+        Ok(Self {
+            files: guard(client(checked)).build().context("set up the HTTP client for files")?,
+            hooks: guard(client(Policy::none())).build().context("set up the HTTP client for webhooks")?,
+            allow_private,
+        })
+    }
+
+    /// Prepares to read a file.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, in a sentence for the caller.
+    pub fn get(&self, url: &str) -> Result<reqwest::RequestBuilder, String> {
+        Ok(self.files.get(check_url(url, self.allow_private)?))
+    }
+
+    /// Prepares to tell a stranger's server something.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, in a sentence for the caller.
+    pub fn post(&self, url: &str) -> Result<reqwest::RequestBuilder, String> {
+        Ok(self.hooks.post(check_url(url, self.allow_private)?))
+    }
+}
+
+fn client(redirects: Policy) -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(redirects)
+}
+
+/// Resolves a name to its public addresses only.
+#[derive(Debug)]
+struct PublicOnly;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
+            if public.is_empty() {
+                return Err(format!("{} has no public address", name.as_str()).into());
+            }
+            Ok(Box::new(public.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! Station 8, notify: telling callers that their jobs have ended.
+//!
+//! Due notices are leased in batches, as many as there are free slots, and sent each by itself; what came of a try is
+//! written under its lease. A notice goes out at least once, always under the same id. Deliberately absent: deciding
+//! who is told; the commit that ended the job has done that.
+
+mod schedule;
+mod signature;
+mod webhook;
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt;
+use secrecy::SecretString;
+use sqlx::PgPool;
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::{
+    Web,
+    config::{allow_private_addresses, delivery_slots},
+};
+use shared::{
+    clock::{SharedClock, SystemClock},
+    config, db,
+    job::Renderer,
+    notice::{self, Due},
+    process::Process,
+    storage::Storage,
+    telemetry,
+    wake::{Wake, Wakes},
+};
+
+pub use schedule::TRIES;
+pub use signature::sign;
+
+/// How long a deliverer may take for one notice: the request's own limit, and time to write down the answer.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often due notices are looked for when no hint comes.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What a delivery needs.
+#[derive(Debug, Clone)]
+pub struct Ctx {
+    /// Postgres.
+    pub db: PgPool,
+    /// The time.
+    pub clock: SharedClock,
+    /// Shows the job as the API does.
+    pub renderer: Renderer,
+    /// The way out to strangers' servers.
+    pub web: Web,
+    /// The deployment's secret, which accounts' signing keys are derived from.
+    pub secret: SecretString,
+}
+
+/// The delivery as a process of its own, until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot start; the message says what to set.
+pub async fn main() -> anyhow::Result<()> {
+    let logging = config::Telemetry::from_env()?;
+    telemetry::start_logging(&logging)?;
+    let process = Process::new();
+    telemetry::serve_metrics(&logging, &process)?;
+    let identity = config::Identity::from_env()?;
+    let db = db::connect(&config::Database::from_env()?, "delivery").await?;
+    let wakes = Wakes::start(&db, &process);
+    let ctx = Ctx {
+        db,
+        clock: Arc::new(SystemClock),
+        renderer: Renderer::new(Storage::new(&config::Storage::from_env()?), identity.public_url),
+        web: Web::new(allow_private_addresses()?)?,
+        secret: identity.secret,
+    };
+    let stop = process.clone();
+    process.spawn(async move {
+        if let Err(error) = Process::signaled().await {
+            tracing::error!(%error, "signals cannot be heard");
+        }
+        stop.stop();
+    });
+    serve(ctx, &wakes, delivery_slots()?, &process).await;
+    process.finish().await;
+    Ok(())
+}
+
+/// Delivers until `process` is told to stop; deliveries under way are finished.
+pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
+    let free = Arc::new(Semaphore::new(slots));
+    let mut hints = wakes.listen();
+    tracing::info!(slots, "delivery is ready");
+    while !process.is_stopping() {
+        let wanted = free.available_permits();
+        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let due = match notice::claim(&ctx.db, limit, LEASE, ctx.clock.now()).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "due notices not claimed; trying again");
+                Vec::new()
+            }
+        };
+        let found = due.len();
+        for due in due {
+            let Ok(slot) = free.clone().acquire_owned().await else { return };
+            let ctx = ctx.clone();
+            process.spawn(async move {
+                deliver(&ctx, &due).await;
+                drop(slot);
+            });
+        }
+        if (found < wanted || wanted == 0) && !rest(process, &mut hints).await {
+            return;
+        }
+    }
+}
+
+/// Sends one notice and writes down what came of it.
+pub async fn deliver(ctx: &Ctx, due: &Due) {
+    let sent = webhook::send(ctx, due).await;
+    metrics::counter!("kiln_notice_tries_total", "channel" => "webhook", "result" => match &sent {
+        notice::Sent::Delivered => "delivered",
+        notice::Sent::Later(..) => "later",
+        notice::Sent::Dead(_) => "dead",
+    })
+    .increment(1);
+    tracing::info!(notice.id = %due.id, job.id = %due.job, tries = due.tries + 1, ?sent, "notice {} of {}", due.id, due.job);
+    match notice::record(&ctx.db, due, &sent, ctx.clock.now()).await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(notice.id = %due.id, "lease of {} lost", due.id),
+        Err(error) => tracing::warn!(notice.id = %due.id, %error, "try of {} not written down; it is sent again", due.id),
+    }
+}
+
+/// Waits for a hint or the next look. `false`: the process is stopping.
+async fn rest(process: &Process, hints: &mut broadcast::Receiver<Wake>) -> bool {
+    let wait = tokio::time::sleep(POLL.mul_f64(rand::rng().random_range(0.5..1.5)));
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            () = &mut wait => return true,
+            () = process.stopping() => return false,
+            hint = hints.recv() => match hint {
+                Ok(Wake::Notice) | Err(broadcast::error::RecvError::Lagged(_)) => return true,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Closed) => return process.sleep(POLL).await,
+            },
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a run of a job leads to, decided in one place.
+//!
+//! Four words: **Done**, **Wait** (spends no try), **Retry** (spends one), **Fail**. The rule behind the table: unknown is
+//! not failed. As long as a vendor may still be at work, the job waits, and only the vendor's verdict or the job's
+//! deadline ends it. Deliberately absent: input and output; these are functions of what is known.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::RngExt;
+
+use crate::{
+    providers::{AfterAmbiguity, ErrorClass, Pending, ProviderError},
+    result::ResultError,
+};
+use shared::job::{Checkpoint, JobError, Output, Pause, Resume};
+
+/// What becomes of the job.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Finish and charge.
+    Done(Output),
+    /// Look again then; nothing went wrong.
+    Wait(Pause),
+    /// Something went wrong: again then, unless this was the last try, and then fail with these words.
+    Retry(Pause, JobError),
+    /// No result will come.
+    Fail(JobError),
+}
+
+/// What was being done when a vendor's call failed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// Fetching the files of the input.
+    Input,
+    /// Handing the work over.
+    Submit(AfterAmbiguity),
+    /// Asking whether a lost submit arrived, after so many answers of "never seen".
+    Lookup {
+        /// Answers so far.
+        unseen: u8,
+    },
+    /// Asking how the task fares.
+    Resume {
+        /// The vendor's task id.
+        provider_ref: String,
+        /// Looks in a row that told nothing.
+        blind: u16,
+    },
+}
+
+/// First wait after a failure; doubled by each further one.
+const BACKOFF_FIRST: Duration = Duration::from_secs(2);
+/// Longest wait after a failure.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// Longest wait between two looks at a task.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+/// Longest advice of a vendor on when to come back that is followed.
+const ADVICE_MAX: Duration = Duration::from_secs(600);
+/// How long a vendor may take to know of a task that it has accepted.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How often a vendor must say "never seen" before it is believed.
+pub const UNSEEN_BELIEVED: u8 = 2;
+/// Failed downloads of a finished task after which its result is taken for lost.
+const DOWNLOADS: u16 = 6;
+
+/// The wait before try number `tries + 1`: doubling, limited, and up to a quarter shorter or longer so that jobs
+/// which failed together do not come back together.
+pub fn backoff(tries: u16) -> Duration {
+    let doubled = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(u32::from(tries.min(16))));
+    doubled.min(BACKOFF_MAX).mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+/// A vendor is at work: look again when it says, keeping the reference.
+pub fn pending(pending: &Pending, now: DateTime<Utc>) -> Outcome {
+    Outcome::Wait(Pause {
+        until: now + pending.look_again.min(LOOK_MAX),
+        resume: Resume::At(Checkpoint::Pending { provider_ref: pending.provider_ref.clone(), blind: 0 }),
+        phase: pending.phase.clone(),
+        progress: pending.progress.map(i16::from),
+    })
+}
+
+/// A submit's fate is unknown: its answer was lost just now, or the worker died before writing it down.
+pub fn unknown_submit(policy: AfterAmbiguity, tries: u16, now: DateTime<Utc>) -> Outcome {
+    match policy {
+        AfterAmbiguity::Lookup => wait(
+            now + SETTLE,
+            Resume::At(Checkpoint::Submitting { unseen: 0 }),
+            "asking the provider whether it has the job",
+        ),
+        AfterAmbiguity::SubmitAgain => {
+            retry(now + backoff(tries), Resume::Anew, unavailable("the provider's answer was lost"))
+        }
+        AfterAmbiguity::GiveUp => Outcome::Fail(JobError {
+            code: "outcome_unknown",
+            message: "the provider's answer was lost, and it cannot be asked again without the risk of making it twice"
+                .into(),
+            retryable: true,
+        }),
+    }
+}
+
+/// A vendor says that it never saw the submit: once may be too early, twice is believed and submitted again.
+pub fn unseen(times: u8, tries: u16, now: DateTime<Utc>) -> Outcome {
+    let times = times + 1;
+    if times < UNSEEN_BELIEVED {
+        let checkpoint = Resume::At(Checkpoint::Submitting { unseen: times });
+        return wait(now + SETTLE, checkpoint, "asking the provider whether it has the job");
+    }
+    retry(now + backoff(tries), Resume::Anew, unavailable("the provider never received the job"))
+}
+
+/// What a failed call means for the job.
+pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<Utc>) -> Outcome {
+    match (error.class, stage) {
+        (ErrorClass::BadInput, Stage::Input) => Outcome::Fail(JobError {
+            code: "invalid_input_file",
+            message: error.message.clone(),
+            retryable: false,
+        }),
+        (ErrorClass::Refused, _) => Outcome::Fail(JobError {
+            code: "content_refused",
+            message: "the provider's content policy refused this input".into(),
+            retryable: false,
+        }),
+        (ErrorClass::Failed, _) => Outcome::Fail(JobError {
+            code: "provider_failed",
+            message: "the provider could not make this".into(),
+            retryable: true,
+        }),
+        (ErrorClass::Broken, _) => retry(now + backoff(tries), Resume::Anew, unusable()),
+        (_, Stage::Resume { provider_ref, blind }) => Outcome::Wait(blind_look(provider_ref, *blind, error, now)),
+        (_, Stage::Lookup { unseen }) => {
+            let until = now + error.retry_after.map_or_else(|| backoff(0), |advice| advice.min(ADVICE_MAX));
+            let checkpoint = Resume::At(Checkpoint::Submitting { unseen: *unseen });
+            wait(until, checkpoint, "asking the provider whether it has the job")
+        }
+        (ErrorClass::BadInput, Stage::Submit(_)) => Outcome::Fail(JobError {
+            code: "provider_rejected_input",
+            message: "the provider does not take this input".into(),
+            retryable: false,
+        }),
+        (ErrorClass::Ambiguous, Stage::Submit(policy)) => unknown_submit(*policy, tries, now),
+        (
+            ErrorClass::Auth
+            | ErrorClass::Quota
+            | ErrorClass::RateLimited
+            | ErrorClass::Unavailable
+            | ErrorClass::Ambiguous,
+            _,
+        ) => {
+            let wait = error.retry_after.map_or_else(|| backoff(tries), |advice| advice.min(ADVICE_MAX));
+            let what = if *stage == Stage::Input { "a file of the input" } else { "the provider" };
+            retry(now + wait, Resume::Anew, unavailable(&format!("{what} could not be reached")))
+        }
+    }
+}
+
+/// What a result that could not be kept means for the job. `task` is the vendor's reference by which the result can be
+/// asked for again, and how many looks in a row told nothing.
+pub fn classify_result(
+    error: &ResultError,
+    task: Option<(&str, u16)>,
+    tries: u16,
+    now: DateTime<Utc>,
+) -> Outcome {
+    match (error, task) {
+        (ResultError::Download(_), Some((provider_ref, blind))) if blind < DOWNLOADS => {
+            let why = ProviderError::new(ErrorClass::Unavailable, "");
+            Outcome::Wait(blind_look(provider_ref, blind, &why, now))
+        }
+        // The result is there and paid for; our own trouble must not make us pay twice.
+        (ResultError::Storage(_), Some((provider_ref, blind))) => {
+            let why = ProviderError::new(ErrorClass::Unavailable, "");
+            Outcome::Wait(blind_look(provider_ref, blind, &why, now))
+        }
+        _ => retry(now + backoff(tries), Resume::Anew, unusable()),
+    }
+}
+
+/// The job itself cannot be read or its handler broke: again from the same place, perhaps by a better worker.
+pub fn defect(code: &'static str, message: &str, tries: u16, now: DateTime<Utc>) -> Outcome {
+    let error = JobError { code, message: message.into(), retryable: true };
+    retry(now + backoff(tries), Resume::Unchanged, error)
+}
+
+/// This process lacks what the job needs.
+pub fn not_configured(tries: u16, now: DateTime<Utc>) -> Outcome {
+    retry(now + backoff(tries), Resume::Unchanged, unavailable("no provider is set up for this model"))
+}
+
+/// Another look later, at the same task, longer and longer apart.
+fn blind_look(provider_ref: &str, blind: u16, error: &ProviderError, now: DateTime<Utc>) -> Pause {
+    let pace = error.retry_after.map_or_else(|| backoff(blind).min(LOOK_MAX), |advice| advice.min(ADVICE_MAX));
+    Pause {
+        until: now + pace,
+        resume: Resume::At(Checkpoint::Pending {
+            provider_ref: provider_ref.to_owned(),
+            blind: blind.saturating_add(1),
+        }),
+        phase: "waiting for the provider's word".into(),
+        progress: None,
+    }
+}
+
+fn wait(until: DateTime<Utc>, resume: Resume, phase: &str) -> Outcome {
+    Outcome::Wait(Pause { until, resume, phase: phase.into(), progress: None })
+}
+
+fn retry(until: DateTime<Utc>, resume: Resume, error: JobError) -> Outcome {
+    // Postgres keeps microseconds, and a wait of nothing would spin.
+    let until = until + TimeDelta::microseconds(1);
+    Outcome::Retry(Pause { until, resume, phase: "retrying".into(), progress: None }, error)
+}
+
+fn unavailable(what: &str) -> JobError {
+    JobError { code: "provider_unavailable", message: what.into(), retryable: true }
+}
+
+fn unusable() -> JobError {
+    JobError {
+        code: "provider_result_unusable",
+        message: "the provider's results could not be used".into(),
+        retryable: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
+    fn check(stage: &Stage, class: ErrorClass, expected: &str) {
+        let outcome = classify(stage, &ProviderError::new(class, "said so"), 0, at());
+        let word = match &outcome {
+            Outcome::Done(_) => "done".to_owned(),
+            Outcome::Wait(pause) => format!("wait {}", resumed(&pause.resume)),
+            Outcome::Retry(pause, error) => format!("retry {} {}", resumed(&pause.resume), error.code),
+            Outcome::Fail(error) => format!("fail {}", error.code),
+        };
+        assert_eq!(word, expected, "{stage:?} {class:?}");
+    }
+
+    fn resumed(resume: &Resume) -> &'static str {
+        match resume {
+            Resume::Anew => "anew",
+            Resume::Unchanged => "unchanged",
+            Resume::At(Checkpoint::Submitting { .. }) => "lookup",
+            Resume::At(Checkpoint::Pending { .. }) => "resume",
+            Resume::At(Checkpoint::Stored { .. }) => "stored",
+        }
+    }
+
+    #[test]
+    fn a_submit_that_surely_failed_is_tried_again_and_a_verdict_is_final() {
+        let submit = Stage::Submit(AfterAmbiguity::Lookup);
+        for class in [ErrorClass::Auth, ErrorClass::Quota, ErrorClass::RateLimited, ErrorClass::Unavailable] {
+            check(&submit, class, "retry anew provider_unavailable");
+        }
+        check(&submit, ErrorClass::Refused, "fail content_refused");
+        check(&submit, ErrorClass::BadInput, "fail provider_rejected_input");
+        check(&submit, ErrorClass::Failed, "fail provider_failed");
+        check(&submit, ErrorClass::Broken, "retry anew provider_result_unusable");
+    }
+
+    #[test]
+    fn an_unknown_submit_follows_the_vendors_policy() {
+        check(&Stage::Submit(AfterAmbiguity::Lookup), ErrorClass::Ambiguous, "wait lookup");
+        check(&Stage::Submit(AfterAmbiguity::SubmitAgain), ErrorClass::Ambiguous, "retry anew provider_unavailable");
+        check(&Stage::Submit(AfterAmbiguity::GiveUp), ErrorClass::Ambiguous, "fail outcome_unknown");
+    }
+
+    #[test]
+    fn a_poll_that_told_nothing_never_ends_a_job() {
+        let resume = Stage::Resume { provider_ref: "t1".into(), blind: 40 };
+        for class in [
+            ErrorClass::Auth,
+            ErrorClass::Quota,
+            ErrorClass::RateLimited,
+            ErrorClass::Unavailable,
+            ErrorClass::Ambiguous,
+            ErrorClass::BadInput,
+        ] {
+            check(&resume, class, "wait resume");
+        }
+        check(&resume, ErrorClass::Refused, "fail content_refused");
+        check(&resume, ErrorClass::Failed, "fail provider_failed");
+        check(&Stage::Lookup { unseen: 0 }, ErrorClass::Unavailable, "wait lookup");
+    }
+
+    #[test]
+    fn never_seen_is_believed_the_second_time() {
+        assert!(matches!(unseen(0, 0, at()), Outcome::Wait(_)));
+        assert!(matches!(unseen(1, 0, at()), Outcome::Retry(Pause { resume: Resume::Anew, .. }, _)));
+    }
+
+    #[test]
+    fn backoff_doubles_and_ends() {
+        for (tries, low, high) in [(0, 1.5, 2.5), (1, 3.0, 5.0), (3, 12.0, 20.0), (12, 225.0, 375.0), (999, 225.0, 375.0)]
+        {
+            let wait = backoff(tries).as_secs_f64();
+            assert!((low..=high).contains(&wait), "{tries}: {wait}");
+        }
+    }
+
+    #[test]
+    fn a_vendors_advice_is_followed_up_to_a_limit() {
+        let error = |secs| ProviderError::new(ErrorClass::RateLimited, "").retry_after(Some(Duration::from_secs(secs)));
+        for (advice, expected) in [(7, 7), (100_000, 600)] {
+            let stage = Stage::Submit(AfterAmbiguity::SubmitAgain);
+            let Outcome::Retry(pause, _) = classify(&stage, &error(advice), 0, at()) else { panic!("not retried") };
+            assert_eq!((pause.until - at()).num_seconds(), expected);
+        }
+    }
+}

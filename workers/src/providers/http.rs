@@ -1,0 +1,328 @@
+//! What all adapters share of HTTP: sending once, reading with a limit, and judging what came back.
+//!
+//! Keeps the distinction that money hangs on: a request that surely never reached the vendor is
+//! [`ErrorClass::Unavailable`], one that may have is [`ErrorClass::Ambiguous`] when it was a submit. Deliberately
+//! absent: retries and redirect rules; those belong to the job and to the one HTTP client of the process.
+
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use reqwest::{
+    RequestBuilder, StatusCode,
+    header::{DATE, HeaderMap, RETRY_AFTER},
+};
+use serde::de::DeserializeOwned;
+
+use super::{ErrorClass, InputFile, ProviderError};
+
+/// A whole chat answer; reasoning models think for minutes, and OpenAI's own clients wait this long.
+pub const CHAT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// An image that comes in the answer itself; usually 5–20 s, at busy hours minutes.
+pub const IMAGE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Handing over a video task, with the first frame in the request.
+pub const VIDEO_SUBMIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Speech for the longest text a vendor takes; usually 1–10 s.
+pub const SPEECH_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A transcript of the longest recording a vendor takes, upload included.
+pub const TRANSCRIBE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A question that makes no work: status, lookup, where the file is.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest answer made of status fields or text.
+pub const MAX_JSON_BYTES: usize = 1024 * 1024;
+
+/// Longest chat answer: many choices with log probabilities of every token.
+pub const MAX_CHAT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest answer that carries a file, whether bare or as base64.
+pub const MAX_INLINE_BYTES: usize = 40 * 1024 * 1024;
+
+/// How much of a vendor's message is kept; some vendors put whole stack traces there.
+const MAX_WORDS: usize = 300;
+
+/// What is at stake when a request gets no sensible answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stake {
+    /// The vendor may have begun work that it bills.
+    Submit,
+    /// Nothing; the same question can be put again.
+    Ask,
+}
+
+impl Stake {
+    /// The class of a request that may have arrived, but whose answer is missing or makes no sense.
+    pub fn unanswered(self) -> ErrorClass {
+        match self {
+            Self::Submit => ErrorClass::Ambiguous,
+            Self::Ask => ErrorClass::Unavailable,
+        }
+    }
+}
+
+/// A complete answer of a vendor, good or bad.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// All headers, of which adapters read the content type and the advice on retrying.
+    pub headers: HeaderMap,
+    /// The body, at most as long as [`send`] was told.
+    pub body: Bytes,
+    stake: Stake,
+}
+
+/// Sends the request once and reads the whole answer, at most `max_bytes` of body.
+///
+/// # Errors
+/// [`ErrorClass::Unavailable`] when no connection was made, [`Stake::unanswered`] when it broke later,
+/// [`ErrorClass::Broken`] when the body is too long.
+pub async fn send(request: RequestBuilder, stake: Stake, max_bytes: usize) -> Result<Answer, ProviderError> {
+    let lost = |error: reqwest::Error| {
+        let class = if error.is_connect() || error.is_builder() {
+            ErrorClass::Unavailable
+        } else {
+            stake.unanswered()
+        };
+        ProviderError::new(class, chain(&error.without_url()))
+    };
+    let mut response = request.send().await.map_err(lost)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if body.len() + chunk.len() > max_bytes {
+            let why = format!("the answer is longer than {max_bytes} bytes");
+            return Err(ProviderError::new(ErrorClass::Broken, why));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, headers, body: body.into(), stake })
+}
+
+impl Answer {
+    /// The body as `T`.
+    ///
+    /// # Errors
+    /// [`Stake::unanswered`] for anything else, such as a proxy's HTML page under a 200.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ProviderError> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // The text of a decoding error may quote the body, and that the caller's words; its place is enough.
+            let place = format!("line {} column {}", error.line(), error.column());
+            self.nonsense(&format!("cannot be read as {:?} at {place}", error.classify()))
+        })
+    }
+
+    /// An error for an answer that makes no sense: it may hide a success.
+    pub fn nonsense(&self, why: &str) -> ProviderError {
+        self.error(self.stake.unanswered(), why)
+    }
+
+    /// What the status alone says; adapters refine it by the vendor's own codes.
+    pub fn class(&self) -> ErrorClass {
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok();
+        class_of_status(self.status, is_json, self.stake)
+    }
+
+    /// An error of `class` with the vendor's words, the status, and its advice on when to come back.
+    pub fn error(&self, class: ErrorClass, words: &str) -> ProviderError {
+        let request_id = self.headers.get("x-request-id").and_then(|id| id.to_str().ok());
+        let request_id = request_id.map_or_else(String::new, |id| format!(", request {id}"));
+        let message = format!("http {}{request_id}: {}", self.status.as_u16(), quote(words));
+        ProviderError::new(class, message).retry_after(retry_after(&self.headers, SystemTime::now()))
+    }
+}
+
+/// Judges an unsuccessful status. A fault without a JSON body comes from a proxy, and what stands behind it may
+/// have taken the work.
+fn class_of_status(status: StatusCode, is_json: bool, stake: Stake) -> ErrorClass {
+    match status.as_u16() {
+        401 | 403 => ErrorClass::Auth,
+        402 => ErrorClass::Quota,
+        // An address or a model that is not there is our configuration's fault, never the caller's. When asking
+        // for a task it only means "not yet": vendors' stores lag behind their submits.
+        404 | 405 => match stake {
+            Stake::Submit => ErrorClass::Auth,
+            Stake::Ask => ErrorClass::Unavailable,
+        },
+        409 => ErrorClass::Unavailable,
+        429 => ErrorClass::RateLimited,
+        408 | 500.. if is_json => ErrorClass::Unavailable,
+        408 | 500.. => stake.unanswered(),
+        400..500 => ErrorClass::BadInput,
+        _ => ErrorClass::Unavailable,
+    }
+}
+
+/// How long the vendor asks us to stay away: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|value| value.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(millis / 1000.0).ok();
+    }
+    let value = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    // Counted from the vendor's own clock where it shows one, so that a skew between the clocks does not matter.
+    let date = |value: &str| DateTime::parse_from_rfc2822(value).ok();
+    let since = text(DATE.as_str()).and_then(date).map_or_else(|| DateTime::<Utc>::from(now), Into::into);
+    (date(value)?.to_utc() - since).to_std().ok()
+}
+
+/// A vendor's words made fit for a log: one line, short, and without anything that looks like a key.
+pub fn quote(words: &str) -> String {
+    const KEY_STARTS: [&str; 3] = ["sk-", "AIza", "eyJ"];
+    let redact = |word: &str| {
+        let bare = word.trim_start_matches(|letter: char| !letter.is_alphanumeric());
+        if KEY_STARTS.iter().any(|start| bare.starts_with(start)) {
+            "[key]".to_owned()
+        } else {
+            word.to_owned()
+        }
+    };
+    let line = words.split_whitespace().map(redact).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_WORDS) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+/// An error with all its causes in one line; the first alone says only "error sending request".
+fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    quote(&words)
+}
+
+/// The file as a data URL.
+pub fn data_url(file: &InputFile) -> String {
+    format!("data:{};base64,{}", file.mime_type, BASE64_STANDARD.encode(&file.bytes))
+}
+
+/// The base address without a slash at its end, so that paths can be appended.
+pub fn base(url: String) -> String {
+    url.trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn check_retry_after(headers: &[(&'static str, &'static str)], expected: Option<Duration>) {
+        let map = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(retry_after(&map, now), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn every_form_of_retry_after_is_understood() {
+        let seconds = |count| Some(Duration::from_secs(count));
+        check_retry_after(&[], None);
+        check_retry_after(&[("retry-after", "7")], seconds(7));
+        check_retry_after(&[("retry-after", "1.5")], Some(Duration::from_millis(1500)));
+        check_retry_after(
+            &[("retry-after-ms", "250"), ("retry-after", "7")],
+            Some(Duration::from_millis(250)),
+        );
+        check_retry_after(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], seconds(30));
+        check_retry_after(
+            &[("date", "Sun, 06 Nov 1994 08:50:00 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")],
+            seconds(7),
+        );
+        check_retry_after(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], None);
+        check_retry_after(&[("retry-after", "-3")], None);
+        check_retry_after(&[("retry-after", "soon")], None);
+    }
+
+    fn check_class(status: u16, is_json: bool, stake: Stake, expected: ErrorClass) {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(class_of_status(status, is_json, stake), expected, "{status} {is_json} {stake:?}");
+    }
+
+    #[test]
+    fn a_fault_is_ambiguous_only_for_submits_and_only_behind_a_proxy() {
+        check_class(503, true, Stake::Submit, ErrorClass::Unavailable);
+        check_class(503, false, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(524, false, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(502, false, Stake::Ask, ErrorClass::Unavailable);
+        check_class(401, false, Stake::Submit, ErrorClass::Auth);
+        check_class(402, true, Stake::Submit, ErrorClass::Quota);
+        check_class(429, true, Stake::Submit, ErrorClass::RateLimited);
+        check_class(400, true, Stake::Submit, ErrorClass::BadInput);
+        check_class(413, false, Stake::Submit, ErrorClass::BadInput);
+        check_class(404, true, Stake::Submit, ErrorClass::Auth);
+        check_class(404, true, Stake::Ask, ErrorClass::Unavailable);
+    }
+
+    #[test]
+    fn words_are_cut_and_keys_taken_out() {
+        assert_eq!(quote("Incorrect API key:\n 'sk-abc***xyz'."), "Incorrect API key: [key]");
+        assert_eq!(quote(&"ы".repeat(400)).chars().count(), MAX_WORDS + 1);
+    }
+
+    /// Sends one submit to a vendor that reads the request and then writes `answer` and hangs up.
+    async fn submit_to(answer: &'static str) -> Result<Answer, ProviderError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let vendor = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let client = reqwest::Client::builder().build().unwrap();
+        let (outcome, ()) = tokio::join!(send(client.post(url), Stake::Submit, 100), vendor);
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_submit_without_a_whole_answer_is_ambiguous() {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"id\":"] {
+            let error = submit_to(answer).await.unwrap_err();
+            assert_eq!(error.class, ErrorClass::Ambiguous, "{answer}: {error}");
+        }
+        let page = submit_to("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>").await.unwrap();
+        assert_eq!(page.json::<serde_json::Value>().unwrap_err().class, ErrorClass::Ambiguous);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_surely_not_ambiguous() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let client = reqwest::Client::builder().build().unwrap();
+        let error = send(client.post(&url), Stake::Submit, 100).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Unavailable, "{error}");
+        assert!(!error.message.contains(&url), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let long = "HTTP/1.1 200 OK\r\ncontent-length: 120\r\n\r\n0123456789012345678901234567890123456789\
+            01234567890123456789012345678901234567890123456789012345678901234567890123456789";
+        assert_eq!(submit_to(long).await.unwrap_err().class, ErrorClass::Broken);
+    }
+}

@@ -1,0 +1,173 @@
+//! Station 6, from what a vendor made to what is kept: download, verify, preview, store.
+//!
+//! Files pass through the disk, so a large one costs no memory. Nothing is believed: an empty, cut-off or wrong file is no
+//! result, and its job is not charged.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::{
+    Ctx,
+    media::{self, Kind, MediaError, Verified},
+    providers::{Artifact, Artifacts},
+};
+use shared::{
+    id::JobId,
+    job::{Claimed, Output, StoredFile},
+};
+
+/// Longest file taken from a vendor.
+const RESULT_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Why a result could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// It could not be fetched this time; it may still be there.
+    #[error("download: {0}")]
+    Download(String),
+    /// It is not what was ordered, and will not become so.
+    #[error("unusable: {0}")]
+    Unusable(String),
+    /// Our own storage or disk failed; the result is fine.
+    #[error("store: {0:#}")]
+    Storage(anyhow::Error),
+}
+
+/// Verifies and stores everything a vendor made for a job.
+///
+/// # Errors
+/// See [`ResultError`]. What was stored before the error is overwritten by the next try, under the same keys.
+pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result<Output, ResultError> {
+    let expected = expected_kind(&claimed.task, &claimed.input);
+    match expected {
+        None if artifacts.text.as_deref().is_none_or(str::is_empty) && artifacts.extra.is_none() => {
+            return Err(ResultError::Unusable("the answer is empty".into()));
+        }
+        Some(_) if artifacts.files.is_empty() => {
+            return Err(ResultError::Unusable("no file was made".into()));
+        }
+        _ => {}
+    }
+    let mut files = Vec::with_capacity(artifacts.files.len());
+    for (position, artifact) in artifacts.files.iter().enumerate() {
+        let Some(kind) = expected else { break };
+        files.push(keep_file(ctx, claimed.job(), position, artifact, kind).await?);
+    }
+    let (text, usage, extra) = (artifacts.text.clone(), artifacts.usage.clone(), artifacts.extra.clone());
+    Ok(Output { text, usage, extra, files })
+}
+
+/// What a task's files must be; none where the result is text.
+fn expected_kind(task: &str, input: &serde_json::Value) -> Option<Kind> {
+    match task {
+        "image.vectorize" => Some(Kind::Vector),
+        "audio.speech" if input.get("format").is_some_and(|format| format == "pcm") => Some(Kind::Pcm),
+        "audio.transcribe" => None,
+        _ => match task.split('.').next() {
+            Some("image") => Some(Kind::Image),
+            Some("video") => Some(Kind::Video),
+            Some("audio") => Some(Kind::Audio),
+            _ => None,
+        },
+    }
+}
+
+async fn keep_file(
+    ctx: &Ctx,
+    job: JobId,
+    position: usize,
+    artifact: &Artifact,
+    kind: Kind,
+) -> Result<StoredFile, ResultError> {
+    let path = match artifact {
+        Artifact::Inline(bytes) => write_down(bytes.clone()).await?,
+        Artifact::Remote { url, headers } => download(ctx, url, headers).await?,
+    };
+    let verified = examine(path.to_path_buf(), move |path| media::verify(path, kind)).await?;
+    let storage_key = format!("outputs/{job}/{position}.{}", verified.extension);
+    ctx.storage.put_file(&storage_key, &path, verified.mime_type).await.map_err(ResultError::Storage)?;
+    let preview_key = match kind {
+        Kind::Image => Some(keep_preview(ctx, job, position, &path).await?),
+        _ => None,
+    };
+    Ok(describe(verified, storage_key, preview_key))
+}
+
+async fn keep_preview(ctx: &Ctx, job: JobId, position: usize, path: &Path) -> Result<String, ResultError> {
+    let preview = examine(path.to_path_buf(), media::preview).await?;
+    let key = format!("outputs/{job}/{position}.preview.jpg");
+    let stored = ctx.storage.put_bytes(&key, Bytes::from(preview.jpeg), "image/jpeg").await;
+    stored.map_err(ResultError::Storage)?;
+    Ok(key)
+}
+
+fn describe(verified: Verified, storage_key: String, preview_key: Option<String>) -> StoredFile {
+    let pixels = |side: Option<u32>| side.and_then(|side| i32::try_from(side).ok());
+    StoredFile {
+        storage_key,
+        preview_key,
+        mime_type: verified.mime_type.to_owned(),
+        size_bytes: i64::try_from(verified.size_bytes).unwrap_or(i64::MAX),
+        width: pixels(verified.width),
+        height: pixels(verified.height),
+        duration_seconds: verified.duration_seconds,
+    }
+}
+
+/// Looks at a file on a thread that may block.
+async fn examine<T: Send + 'static>(
+    path: PathBuf,
+    look: impl FnOnce(&Path) -> Result<T, MediaError> + Send + 'static,
+) -> Result<T, ResultError> {
+    match tokio::task::spawn_blocking(move || look(&path)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(MediaError::Io(error))) => Err(ResultError::Storage(error.into())),
+        Ok(Err(verdict)) => Err(ResultError::Unusable(verdict.to_string())),
+        // A decoder that panics on a file has said what it thinks of it.
+        Err(panic) => Err(ResultError::Unusable(format!("the decoder gave up: {panic}"))),
+    }
+}
+
+/// Puts bytes on the disk, on a thread that may block. The file goes with the path.
+async fn write_down(bytes: Bytes) -> Result<TempPath, ResultError> {
+    let written = tokio::task::spawn_blocking(move || -> io::Result<TempPath> {
+        let mut file = NamedTempFile::new()?;
+        file.write_all(&bytes)?;
+        Ok(file.into_temp_path())
+    });
+    written.await.map_err(io::Error::other).and_then(|written| written).map_err(|error| disk(&error))
+}
+
+/// Streams a vendor's file to the disk.
+async fn download(ctx: &Ctx, url: &str, headers: &[(String, String)]) -> Result<TempPath, ResultError> {
+    let failed = |error: reqwest::Error| ResultError::Download(error.without_url().to_string());
+    let mut request = ctx.web.get(url).map_err(ResultError::Download)?;
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    let (file, path) = NamedTempFile::new().map_err(|error| disk(&error))?.into_parts();
+    let mut file = tokio::fs::File::from_std(file);
+    let mut body = response.bytes_stream();
+    let mut size_bytes: u64 = 0;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(failed)?;
+        size_bytes += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        if size_bytes > RESULT_LIMIT_BYTES {
+            return Err(ResultError::Unusable(format!("the file is longer than {RESULT_LIMIT_BYTES} bytes")));
+        }
+        tokio::io::AsyncWriteExt::write_all(&mut file, &chunk).await.map_err(|error| disk(&error))?;
+    }
+    tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(|error| disk(&error))?;
+    Ok(path)
+}
+
+fn disk(error: &io::Error) -> ResultError {
+    ResultError::Storage(anyhow::anyhow!("write a temporary file: {error}"))
+}

@@ -1,0 +1,177 @@
+//! The glue to apalis: one worker a pool over our queue, and what surrounds a run.
+//!
+//! A run ends early when its owner cancels, its lease is lost, its deadline comes, or a stopping process has waited long
+//! enough; a handler that panics costs its job a try and nothing else. Nothing here ends a worker but its process.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use apalis::prelude::*;
+use futures::FutureExt;
+use sqlx::PgPool;
+use tracing::Instrument;
+
+use crate::{
+    Ctx, Probe, Web,
+    config::{Vendors, allow_private_addresses, slots},
+    net::vendor_client,
+    outcome,
+    run::{self, Ended},
+};
+use shared::{
+    catalog::Catalog,
+    clock::{SharedClock, SystemClock},
+    config, db,
+    id::LeaseToken,
+    job::{self, Medium},
+    process::Process,
+    queue::{Queue, QueueConfig, Work},
+    storage::Storage,
+    telemetry,
+    wake::Wakes,
+};
+
+/// What the parts of a worker process are made from.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Postgres.
+    pub db: PgPool,
+    /// The time.
+    pub clock: SharedClock,
+    /// Hints.
+    pub wakes: Wakes,
+    /// What is on offer.
+    pub catalog: Arc<Catalog>,
+    /// Where results go.
+    pub storage: Storage,
+    /// The vendors.
+    pub vendors: Vendors,
+    /// Whether strangers' addresses may be private.
+    pub allow_private: bool,
+    /// Leases and tries.
+    pub timing: config::Queue,
+}
+
+impl Parts {
+    /// Puts a worker's context together.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn into_ctx(self) -> anyhow::Result<Ctx> {
+        Ok(Ctx {
+            providers: self.vendors.adapters(&vendor_client()?),
+            web: Web::new(self.allow_private)?,
+            db: self.db,
+            clock: self.clock,
+            wakes: self.wakes,
+            catalog: self.catalog,
+            storage: self.storage,
+            timing: self.timing,
+            drained: tokio_util::sync::CancellationToken::new(),
+            probe: Probe::default(),
+        })
+    }
+}
+
+/// A worker of one pool as a process of its own, until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot start; the message says what to set.
+pub async fn main(pool: Medium) -> anyhow::Result<()> {
+    let logging = config::Telemetry::from_env()?;
+    telemetry::start_logging(&logging)?;
+    let process = Process::new();
+    telemetry::serve_metrics(&logging, &process)?;
+    let db = db::connect(&config::Database::from_env()?, pool.word()).await?;
+    let ctx = Parts {
+        wakes: Wakes::start(&db, &process),
+        db,
+        clock: Arc::new(SystemClock),
+        catalog: Arc::new(Catalog::load()?),
+        storage: Storage::new(&config::Storage::from_env()?),
+        vendors: Vendors::from_env(),
+        allow_private: allow_private_addresses()?,
+        timing: config::Queue::from_env()?,
+    }
+    .into_ctx()?;
+    let stop = process.clone();
+    process.spawn(async move {
+        if let Err(error) = Process::signaled().await {
+            tracing::error!(%error, "signals cannot be heard");
+        }
+        stop.stop();
+    });
+    serve(ctx, pool, slots(pool)?, &process).await?;
+    process.finish().await;
+    Ok(())
+}
+
+/// Works on one pool until `process` is told to stop and the jobs under way have ended or were given back.
+///
+/// # Errors
+/// When apalis ends the worker, which only a defect can cause.
+pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> anyhow::Result<()> {
+    let worker = format!("{}-{}", std::process::id(), LeaseToken::new().0.simple());
+    let settings = QueueConfig { pool, slots, worker, timing: ctx.timing.clone() };
+    let queue = Queue::start(ctx.db.clone(), ctx.clock.clone(), ctx.wakes.clone(), process, settings);
+    let (drain, drained, watched) = (ctx.timing.drain, ctx.drained.clone(), process.clone());
+    let over = tokio_util::sync::CancellationToken::new();
+    let ended = over.clone();
+    process.spawn(async move {
+        watched.stopping().await;
+        tokio::select! {
+            () = tokio::time::sleep(drain) => drained.cancel(),
+            () = ended.cancelled() => {}
+        }
+    });
+    tracing::info!(pool = pool.word(), slots, providers = ?ctx.providers.names(), "{} worker is ready", pool.word());
+    let tracked = process.clone();
+    let worker = WorkerBuilder::new(queue.name().as_str())
+        .backend(queue)
+        .data(ctx)
+        .parallelize(move |run| tracked.spawn(run))
+        .build(handle);
+    let result = worker.run().await;
+    over.cancel();
+    result.context("run the worker")
+}
+
+/// What apalis calls for each job. It answers nothing: the job's end is in the database.
+async fn handle(work: Work, ctx: Data<Ctx>) -> Result<(), Infallible> {
+    let job = work.claimed.job();
+    let span = tracing::info_span!("job", job.id = %job, pool = work.claimed.task, traceparent = work.claimed.traceparent);
+    let ended = guard(&ctx, &work).instrument(span).await;
+    tracing::debug!(job.id = %job, ?ended, "run of {job} over");
+    Ok(())
+}
+
+/// Runs a job within its limits.
+async fn guard(ctx: &Ctx, work: &Work) -> Ended {
+    let Work { claimed, held } = work;
+    let left = (claimed.deadline - ctx.clock.now()).to_std().unwrap_or(Duration::ZERO);
+    let run = AssertUnwindSafe(run::run_job(ctx, claimed)).catch_unwind();
+    tokio::select! {
+        ended = run => match ended {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::error!(job.id = %claimed.job(), "handler of {} panicked", claimed.job());
+                let tries = u16::try_from(claimed.tries).unwrap_or(0);
+                let outcome = outcome::defect("internal_error", "something went wrong on our side", tries, ctx.clock.now());
+                run::settle(ctx, claimed, outcome).await
+            }
+        },
+        () = held.canceled.cancelled() => run::cancel(ctx, claimed).await,
+        () = held.lost.cancelled() => {
+            tracing::warn!(job.id = %claimed.job(), "lease of {} lost", claimed.job());
+            Ended::Stale
+        }
+        () = tokio::time::sleep(left) => run::expire(ctx, claimed).await,
+        () = ctx.drained.cancelled() => {
+            match job::release(&ctx.db, &[claimed.lease]).await {
+                Ok(_) => tracing::info!(job.id = %claimed.job(), "job {} given back", claimed.job()),
+                Err(error) => tracing::warn!(job.id = %claimed.job(), %error, "job not given back; its lease lapses"),
+            }
+            Ended::Paused
+        }
+    }
+}
