@@ -1,3 +1,5 @@
 //! What the `kiln` command is made of: development in one process, administration, and a doctor.
 
+pub mod dev;
+pub mod doctor;
 pub mod embedded;

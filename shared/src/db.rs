@@ -3,6 +3,7 @@
 //! Deliberately absent: repository traits. There is one database, and tests use a real one.
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::{
     PgPool,
@@ -59,6 +60,22 @@ pub async fn is_migrated(db: &PgPool) -> Result<bool, sqlx::Error> {
             .fetch_one(db)
             .await?;
     Ok(MIGRATIONS.iter().map(|migration| migration.version).max().is_none_or(|needed| newest >= needed))
+}
+
+/// The server's version, such as `15.8`.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn version(db: &PgPool) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar!(r#"select current_setting('server_version') as "version!""#).fetch_one(db).await
+}
+
+/// The server's time, to be compared with ours; nothing is decided by it.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn now(db: &PgPool) -> Result<DateTime<Utc>, sqlx::Error> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await
 }
 
 /// Names the constraint that a failed statement broke, so that the caller can turn it into its own word.

@@ -3,6 +3,8 @@
 //! Logs carry ids, never secrets, and prompts not at all. Metrics are counted through the `metrics` facade and
 //! read out as Prometheus text by whoever serves `/metrics`.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
@@ -24,7 +26,7 @@ pub fn start_logging(config: &config::Telemetry) -> anyhow::Result<()> {
     let started = if config.json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     } else {
-        registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()
+        registry.with(fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr)).try_init()
     };
     if started.is_err() {
         tracing::debug!("logging was already started");

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use providers::Providers;
 use shared::{catalog::Catalog, clock::SharedClock, config::Queue, storage::Storage, wake::Wakes};
 
-pub use net::Web;
+pub use net::{Web, vendor_client};
 pub use run::{Probe, Station};
 
 /// What a running job needs; built once, cloned for each job.

@@ -125,23 +125,31 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
         }
     });
     tracing::info!(pool = pool.word(), slots, providers = ?ctx.providers.names(), "{} worker is ready", pool.word());
-    let tracked = process.clone();
-    let worker = WorkerBuilder::new(queue.name().as_str())
-        .backend(queue)
-        .data(ctx)
-        .parallelize(move |run| tracked.spawn(run))
-        .build(handle);
-    let result = worker.run().await;
+    let worker =
+        WorkerBuilder::new(queue.name().as_str()).backend(queue).data(ctx).data(process.clone()).build(handle);
+    // apalis waits to be told to stop even when its backend has no more to give.
+    let stop = process.clone();
+    let result = worker
+        .run_until(async move {
+            stop.stopping().await;
+            Ok::<(), WorkerError>(())
+        })
+        .await;
     over.cancel();
     result.context("run the worker")
 }
 
-/// What apalis calls for each job. It answers nothing: the job's end is in the database.
-async fn handle(work: Work, ctx: Data<Ctx>) -> Result<(), Infallible> {
+/// What apalis calls for each job. It answers nothing: the job's end is in the database. apalis polls all handlers of a
+/// worker on one task, so each run gets a task of its own, or one core would be all they have.
+async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<(), Infallible> {
     let job = work.claimed.job();
-    let span = tracing::info_span!("job", job.id = %job, pool = work.claimed.task, traceparent = work.claimed.traceparent);
-    let ended = guard(&ctx, &work).instrument(span).await;
-    tracing::debug!(job.id = %job, ?ended, "run of {job} over");
+    let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, traceparent = work.claimed.traceparent);
+    let ctx = (*ctx).clone();
+    let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
+    match run {
+        Ok(ended) => tracing::debug!(job.id = %job, ?ended, "run of {job} over"),
+        Err(error) => tracing::error!(job.id = %job, %error, "run of {job} broke; its lease lapses"),
+    }
     Ok(())
 }
 

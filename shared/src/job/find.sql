@@ -2,7 +2,7 @@
 select j.id as "id: JobId", j.account_id as "account: AccountId",
        case when j.status <> 'open' then j.status when q.started_at is null then 'queued' else 'running' end as "status!",
        coalesce(q.phase, j.status) as "phase!", q.progress as "progress?",
-       case when q.lease_token is null and q.run_at is null and q.started_at is null then (
+       case when q.job_id is not null and q.lease_token is null and q.run_at is null and q.started_at is null then (
            select count(*) from (
                select 1 from queue before
                where before.pool = q.pool and before.lease_token is null and before.run_at is null
