@@ -55,7 +55,8 @@ pub async fn beat(
     .await
 }
 
-/// Writes the intent of the provider submit number `attempt`, before the call. `false`: the lease is lost.
+/// Writes the intent of the provider submit number `attempt`, before the call; an earlier one that never came to an end is
+/// given up with it. `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails; nothing may be submitted then.
@@ -71,6 +72,10 @@ pub async fn begin_attempt(
             update queue set attempt = $3, checkpoint = $4, phase = 'submitting', progress = null
             where job_id = $1 and lease_token = $2
             returning job_id
+        ), given_up as (
+            update attempts a set outcome = 'abandoned', error = coalesce(a.error, 'its fate is unknown'), finished_at = $5
+            from held
+            where a.job_id = held.job_id and a.attempt < $3 and a.outcome is null
         )
         insert into attempts (job_id, attempt, provider, upstream_model, started_at)
         select j.id, $3, j.provider, j.upstream_model, $5 from jobs j join held on held.job_id = j.id

@@ -110,11 +110,16 @@ pub async fn submit(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<Su
     match insert(db, order, now).await {
         Ok(true) => Ok(Submitted::New(order.job)),
         Ok(false) => {
+            // A repeat of a request that took the last tokens is still a repeat.
+            if let Some(submitted) = repeat(db, order).await? {
+                return Ok(submitted);
+            }
             let available = balance(db, order.account).await?.map_or(0, |balance| balance.available);
             Err(SubmitError::InsufficientTokens { needed: order.price, available })
         }
         Err(error) if broken_constraint(&error) == Some("idempotency_keys_pkey") => {
-            repeat(db, order, error).await
+            // Evicted between the two statements is so rare that the caller may simply repeat.
+            repeat(db, order).await?.ok_or(SubmitError::Db(error))
         }
         Err(error) => Err(error.into()),
     }
@@ -162,9 +167,9 @@ async fn insert(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, 
     Ok(accepted.is_some())
 }
 
-/// The key exists: answer with its job, unless the body differs.
-async fn repeat(db: &PgPool, order: &Order, error: sqlx::Error) -> Result<Submitted, SubmitError> {
-    let Some(Idempotency { key, body_hash }) = &order.idempotency else { return Err(error.into()) };
+/// The job that the order's key was used for before, if it was.
+async fn repeat(db: &PgPool, order: &Order) -> Result<Option<Submitted>, SubmitError> {
+    let Some(Idempotency { key, body_hash }) = &order.idempotency else { return Ok(None) };
     let first = sqlx::query!(
         r#"select job_id as "job: JobId", body_hash from idempotency_keys where account_id = $1 and key = $2"#,
         order.account.0,
@@ -173,9 +178,8 @@ async fn repeat(db: &PgPool, order: &Order, error: sqlx::Error) -> Result<Submit
     .fetch_optional(db)
     .await?;
     match first {
-        Some(first) if first.body_hash == *body_hash => Ok(Submitted::Repeat(first.job)),
+        Some(first) if first.body_hash == *body_hash => Ok(Some(Submitted::Repeat(first.job))),
         Some(_) => Err(SubmitError::KeyReused),
-        // Evicted between the two statements: so rare that the caller may simply repeat.
-        None => Err(error.into()),
+        None => Ok(None),
     }
 }

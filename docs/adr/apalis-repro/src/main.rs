@@ -57,7 +57,7 @@ async fn generate(job: u32, by: WorkerContext, log: Data<Log>, time: Data<Durati
 
 /// A worker with two slots and a pool of its own, as a process of its own would have.
 async fn start(url: &str, name: &str, secs: u64, log: &Log) -> anyhow::Result<JoinHandle<()>> {
-    let config = Config::default().queue("video").heartbeat_interval(HEARTBEAT).batch_size(1);
+    let config = Config::default().queue("video").heartbeat_interval(HEARTBEAT);
     let backend = PostgresStorage::<u32>::new(&PgPool::connect(url).await?).with_config(config);
     let builder = WorkerBuilder::new(name).backend(backend).data(log.clone());
     let worker = builder.data(Duration::from_secs(secs)).concurrency(2).build(generate);

@@ -1,0 +1,172 @@
+//! Whatever a caller gets wrong is told in one clear error, and nothing is held.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{Settings, TestApp, scalar};
+
+#[tokio::test]
+async fn a_bad_request_names_its_field_and_holds_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    let ok = || json!({ "prompt": "a fox" });
+    let cases: Vec<(Value, (u16, &str, &str))> = vec![
+        (json!({ "model": "gpt-9", "input": ok() }), (404, "model_not_found", "model")),
+        (json!({ "input": ok() }), (400, "missing_field", "model")),
+        (json!({ "model": "gpt-4o" }), (400, "missing_field", "input")),
+        (json!({ "model": 7, "input": ok() }), (400, "invalid_type", "model")),
+        (json!({ "model": "gpt-4o", "input": ok(), "colour": "red" }), (400, "unknown_field", "colour")),
+        (json!({ "model": "gpt-4o", "input": {} }), (400, "invalid_input", "input")),
+        (json!({ "model": "gpt-4o", "input": "hello" }), (400, "invalid_input", "input")),
+        (json!({ "model": "gpt-4o", "input": { "prompt": "x", "hue": 1 } }), (400, "invalid_input", "input.hue")),
+        (json!({ "model": "gpt-4o", "input": { "prompt": 1 } }), (400, "invalid_input", "input.prompt")),
+        (json!({ "model": "gpt-4o", "input": { "prompt": "" } }), (400, "invalid_input", "input.prompt")),
+        (json!({ "model": "gpt-4o", "input": { "prompt": "x".repeat(50_001) } }), (400, "invalid_input", "input.prompt")),
+        (json!({ "model": "gpt-4o", "input": { "prompt": "x", "temperature": 3 } }), (400, "invalid_input", "input.temperature")),
+        (json!({ "model": "kling", "input": { "prompt": "x", "seconds": 7 } }), (400, "invalid_input", "input.seconds")),
+        (json!({ "model": "nano-banana", "input": { "prompt": "x", "aspect_ratio": "5:9" } }), (400, "invalid_input", "input.aspect_ratio")),
+        (json!({ "model": "vectorize", "input": { "image": "file.png" } }), (400, "invalid_input", "input.image")),
+        (json!({ "model": "gpt-4o", "input": ok(), "priority": "urgent" }), (400, "invalid_type", "priority")),
+        (json!({ "model": "gpt-4o", "input": ok(), "max_price": 999 }), (400, "price_above_max", "max_price")),
+        (json!({ "model": "gpt-4o", "input": ok(), "deadline_seconds": 0 }), (400, "invalid_deadline", "deadline_seconds")),
+        (json!({ "model": "gpt-4o", "input": ok(), "start_at": "tomorrow" }), (400, "invalid_type", "start_at")),
+        (json!({ "model": "gpt-4o", "input": ok(), "start_at": "2099-01-01T00:00:00Z" }), (400, "invalid_start_at", "start_at")),
+        (json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": 1 } }), (400, "invalid_type", "metadata.a")),
+        (json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": "x".repeat(513) } }), (400, "invalid_metadata", "metadata")),
+        (json!({ "model": "gpt-4o", "input": ok(), "webhook": {} }), (400, "missing_field", "webhook.url")),
+        (json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "ftp://example.com" } }), (400, "invalid_webhook", "webhook.url")),
+        (json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "https://example.com", "events": ["job.born"] } }), (400, "invalid_webhook", "webhook.events")),
+        (json!({ "model": "gpt-4o", "input": ok(), "routing": { "only": ["acme"] } }), (400, "no_route", "routing")),
+        (json!({ "model": "gpt-4o", "input": ok(), "routing": { "sort": "beauty" } }), (400, "invalid_type", "routing.sort")),
+    ];
+    for (body, expected) in cases {
+        let answer = alice.post("/v1/jobs", body.clone()).await;
+        let shown = body.to_string();
+        assert_eq!(answer.error(), expected, "{} → {}", &shown[..shown.len().min(200)], answer.json);
+        for key in ["message", "type", "param", "code"] {
+            assert!(answer.json["error"].get(key).is_some(), "every error has four keys: {}", answer.json);
+        }
+        assert!(answer.json.to_string().len() < 1000, "a message does not repeat the input: {}", answer.json);
+    }
+    assert_eq!(alice.tokens().await, (100_000, 0));
+    let rows: i64 = scalar(&app.db, "select (select count(*) from jobs) + (select count(*) from queue)").await;
+    assert_eq!(rows, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn too_small_a_balance_is_402_and_holds_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(999).await;
+    let headers = [("Idempotency-Key", "k")];
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" } });
+    let answer = alice.send(Method::POST, "/v1/jobs", &headers, Some(&body)).await;
+    assert_eq!(answer.error().0, 402);
+    assert!(answer.json["error"]["message"].as_str().unwrap().contains("999"), "{}", answer.json);
+    assert_eq!(alice.tokens().await, (999, 0));
+    let keys: i64 = scalar(&app.db, "select count(*) from idempotency_keys").await;
+    assert_eq!(keys, 0, "the same key may be used again once there are tokens");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_good_key_there_is_no_entry() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let url = format!("{}/v1/jobs", app.base);
+    let bare = app.http.get(&url).send().await.expect("ask");
+    assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(bare.headers()["www-authenticate"], "Bearer");
+    for header in ["Bearer wrong", "Basic abc", "Bearer", &format!("Bearer {}x", alice.key)] {
+        let answer = app.http.get(&url).header("authorization", header).send().await.expect("ask");
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{header}");
+        let body = answer.text().await.expect("a body");
+        assert!(body.contains("invalid_api_key") && !body.contains(&alice.key), "{body}");
+    }
+    assert_eq!(alice.get("/v1/jobs").await.status, StatusCode::OK);
+    let key = shared::account::authenticate(&app.db, &alice.key.clone().into()).await.expect("ask").expect("known").key;
+    shared::account::revoke_key(&app.db, key, app.now()).await.expect("revoke");
+    assert_eq!(alice.get("/v1/jobs").await.status, StatusCode::UNAUTHORIZED, "a revoked key is refused at once");
+    let stored: i64 =
+        scalar(&app.db, &format!("select count(*) from api_keys where api_keys::text like '%{}%'", alice.key)).await;
+    assert_eq!(stored, 0, "the key itself is not in the database");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn anothers_job_is_not_found() {
+    let app = TestApp::new().await;
+    let (alice, bob) = (app.account(1000).await, app.account(1000).await);
+    let id = alice.submit("gpt-4o", json!({ "prompt": "mine" })).await;
+    assert_eq!(bob.get(&format!("/v1/jobs/{id}")).await.error(), (404, "job_not_found", "id"));
+    assert_eq!(bob.get(&format!("/v1/jobs/{id}/events")).await.error().0, 404);
+    for id in ["job_1", "nonsense", "acc_00000000000000000000000000000000", "%ff"] {
+        assert_eq!(alice.get(&format!("/v1/jobs/{id}")).await.error().0, 404, "{id}");
+    }
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_json_is_refused() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let post = |kind: &'static str, body: Vec<u8>| {
+        let request = app.http.post(format!("{}/v1/jobs", app.base)).bearer_auth(&alice.key);
+        crate::support::read(request.header("content-type", kind).body(body))
+    };
+    assert_eq!(post("application/json", b"{\"model\": ".to_vec()).await.error(), (400, "invalid_json", "none"));
+    assert_eq!(post("application/json", b"\xff\xfe".to_vec()).await.error().1, "invalid_json");
+    assert_eq!(post("application/json", b"[]".to_vec()).await.error().0, 400);
+    assert_eq!(post("text/plain", b"{}".to_vec()).await.error(), (415, "unsupported_media_type", "none"));
+    let huge = format!("{{\"model\":\"{}\"}}", "x".repeat(15 * 1024 * 1024));
+    assert_eq!(post("application/json", huge.into_bytes()).await.error(), (413, "request_too_large", "none"));
+    let deep = "[".repeat(100_000);
+    assert_eq!(post("application/json", deep.into_bytes()).await.error().1, "invalid_json");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn wrong_paths_methods_and_queries_are_told_apart() {
+    let app = TestApp::new().await;
+    let alice = app.account(0).await;
+    assert_eq!(alice.get("/v2/jobs").await.error(), (404, "not_found", "none"));
+    assert_eq!(alice.send(Method::DELETE, "/v1/jobs", &[], None).await.error().1, "method_not_allowed");
+    for (path, param) in [
+        ("/v1/jobs?limit=0", "limit"),
+        ("/v1/jobs?limit=many", "limit"),
+        ("/v1/jobs?status=open", "status"),
+        ("/v1/jobs?medium=smell", "medium"),
+        ("/v1/jobs?after=job_1", "after"),
+        ("/v1/jobs?colour=red", "colour"),
+        ("/v1/jobs?created_after=noon", "created_after"),
+        ("/v1/billing/transactions?kind=theft", "kind"),
+    ] {
+        let answer = alice.get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.error().2), (400, param), "{path}: {}", answer.json);
+    }
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" } });
+    for (header, value, param) in
+        [("Prefer", "wait=61", "Prefer"), ("Prefer", "wait=soon", "Prefer"), ("Idempotency-Key", "", "Idempotency-Key")]
+    {
+        let answer = alice.send(Method::POST, "/v1/jobs", &[(header, value)], Some(&body)).await;
+        assert_eq!((answer.status.as_u16(), answer.error().2), (400, param), "{header}: {value}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_where_nothing_allows_them() {
+    let app = TestApp::with(Settings { allow_private: false, ..Settings::default() }).await;
+    let alice = app.account(100_000).await;
+    for url in ["http://example.com/hook", "https://127.0.0.1/hook", "https://localhost/hook", "https://169.254.169.254/"] {
+        let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": url } });
+        assert_eq!(alice.post("/v1/jobs", body).await.error(), (400, "invalid_webhook", "webhook.url"), "{url}");
+    }
+    let id = alice.submit("vectorize", json!({ "image": "https://127.0.0.1:1/a.png" })).await;
+    app.drain().await;
+    let job = alice.job(id).await;
+    assert_eq!(job["error"]["code"], "invalid_input_file", "{job}");
+    assert!(job["error"]["message"].as_str().unwrap().contains("private network"), "{job}");
+    app.finish().await;
+}

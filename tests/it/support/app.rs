@@ -1,0 +1,286 @@
+//! The application of a test: the real API over HTTP, the real verbs, a clock that stands still until it is moved.
+//!
+//! Workers are not running; [`TestApp::drain`] claims and runs jobs as they would, one after the other, and moves the clock
+//! to the next thing due, so that a wait of hours takes no time and nothing depends on luck.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cli::embedded::S3Server;
+use futures::FutureExt;
+use secrecy::{ExposeSecret, SecretString};
+use shared::{
+    account::{self, KeyRole},
+    billing,
+    catalog::Catalog,
+    clock::{Clock, ManualClock, SystemClock},
+    config,
+    id::{AccountId, EntryId},
+    job::{self, Claimed, Medium, Renderer},
+    notice,
+    process::Process,
+    storage::Storage,
+    wake::Wakes,
+};
+use sqlx::PgPool;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use workers::{Probe, Station, Web, config::Vendors, notify, run, runtime::Parts};
+
+use super::{Account, Database, Receiver, Simulator, invariants, scalar};
+
+/// Runs of a drain after which a test is taken for endless.
+const DRAIN_RUNS: usize = 5000;
+/// The deployment's secret in tests.
+const SECRET: &str = "a secret that is only for the tests of Kiln";
+
+/// What a test may ask for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub allow_private: bool,
+    pub timing: config::Queue,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { allow_private: true, timing: config::Queue::default() }
+    }
+}
+
+/// An application with a database, a storage and a simulator of its own.
+pub struct TestApp {
+    pub db: PgPool,
+    pub clock: Arc<ManualClock>,
+    pub base: String,
+    pub http: reqwest::Client,
+    pub simulator: Simulator,
+    pub storage: Storage,
+    pub s3_dir: TempDir,
+    pub process: Process,
+    pub worker: workers::Ctx,
+    pub delivery: notify::Ctx,
+    pub scheduler: scheduler::Ctx,
+    database: Database,
+    s3: Option<S3Server>,
+    finished: bool,
+}
+
+impl TestApp {
+    pub async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let database = Database::create().await;
+        let db = database.connect().await;
+        let s3_dir = TempDir::new().expect("a folder for S3");
+        let s3 = S3Server::start(s3_dir.path(), 0, "kiln", "secret", "kiln").await.expect("an S3 service");
+        let storage = Storage::new(&storage_config(s3.endpoint()));
+        let process = Process::new();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(90)).build().expect("a client");
+        let simulator = Simulator::start(&process, &http).await;
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let wakes = Wakes::start(&db, &process);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for the API");
+        let base = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let catalog = Arc::new(Catalog::load().expect("the catalogue"));
+        let renderer = Renderer::new(storage.clone(), base.clone());
+        let worker = Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            wakes: wakes.clone(),
+            catalog: catalog.clone(),
+            storage: storage.clone(),
+            vendors: Vendors::from_variables(Some(&simulator.url)),
+            allow_private: settings.allow_private,
+            timing: settings.timing.clone(),
+        }
+        .into_ctx()
+        .expect("a worker's context");
+        let delivery = notify::Ctx {
+            db: db.clone(),
+            clock: clock.clone(),
+            renderer: renderer.clone(),
+            web: Web::new(settings.allow_private).expect("a client"),
+            secret: SECRET.to_owned().into(),
+        };
+        let scheduler = scheduler::Ctx {
+            db: db.clone(),
+            clock: clock.clone(),
+            wakes: wakes.clone(),
+            storage: storage.clone(),
+            timing: settings.timing,
+        };
+        let door = api::Ctx {
+            db: db.clone(),
+            clock: clock.clone(),
+            wakes,
+            catalog,
+            renderer,
+            storage: storage.clone(),
+            process: process.clone(),
+            metrics: None,
+            allow_private_addresses: settings.allow_private,
+        };
+        let stop = process.clone();
+        process.spawn(async move {
+            api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
+        });
+        for task in scheduler::tasks::TASKS {
+            // A task's time begins when it is first looked at.
+            scheduler::tick::run_if_due(&scheduler, task).await.expect("look at the task");
+        }
+        Self {
+            db,
+            clock,
+            base,
+            http,
+            simulator,
+            storage,
+            s3_dir,
+            process,
+            worker,
+            delivery,
+            scheduler,
+            database,
+            s3: Some(s3),
+            finished: false,
+        }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// An account with this many tokens.
+    pub async fn account(&self, tokens: i64) -> Account {
+        let id = account::open_account(&self.db, "test", self.now()).await.expect("open an account");
+        if tokens > 0 {
+            let reference = EntryId::new().to_string();
+            let given = billing::move_tokens(&self.db, id, tokens, &reference, "for the test", self.now()).await;
+            given.expect("give tokens");
+        }
+        self.key(id, KeyRole::Member).await
+    }
+
+    /// Another key of an account.
+    pub async fn key(&self, id: AccountId, role: KeyRole) -> Account {
+        let key = account::issue_key(&self.db, id, role, "test", self.now()).await.expect("issue a key");
+        let key = key.secret.expose_secret().to_owned();
+        Account { id, key, base: self.base.clone(), http: self.http.clone() }
+    }
+
+    pub async fn receiver(&self) -> Receiver {
+        Receiver::start(&self.process).await
+    }
+
+    /// What an account checks its webhooks with.
+    pub fn webhook_key(&self, account: AccountId) -> Vec<u8> {
+        account::webhook_key(&SecretString::from(SECRET.to_owned()), account)
+    }
+
+    /// Leases whatever is due in a pool.
+    pub async fn claim(&self, pool: Medium) -> Vec<Claimed> {
+        let lease = self.worker.timing.lease;
+        job::claim(&self.db, pool, "test", 100, lease, self.now()).await.expect("claim")
+    }
+
+    /// Runs every job that is due now, once; says how many there were.
+    pub async fn run_due(&self) -> usize {
+        let mut ran = 0;
+        for pool in Medium::ALL {
+            for claimed in self.claim(pool).await {
+                run::run_job(&self.worker, &claimed).await;
+                ran += 1;
+            }
+        }
+        ran
+    }
+
+    /// Runs jobs and the scheduler's duties towards them until no job is open, moving the clock from one thing due to the
+    /// next.
+    pub async fn drain(&self) {
+        for _ in 0..DRAIN_RUNS {
+            let ran = self.run_due().await;
+            self.tick("rescue-lost-jobs").await;
+            self.tick("expire-overdue-jobs").await;
+            if ran > 0 {
+                continue;
+            }
+            let next: Option<DateTime<Utc>> =
+                scalar(&self.db, "select min(least(coalesce(run_at, lease_until, now()), deadline)) from queue").await;
+            let Some(next) = next else { return };
+            // A second more: sweeps run on whole ticks of five seconds and give their own grace.
+            self.clock.advance_to(next.max(self.now() + TimeDelta::seconds(1)));
+        }
+        panic!("the queue does not drain");
+    }
+
+    /// As [`TestApp::drain`], but the worker dies the first time it comes to `station`; whether it ever did.
+    pub async fn drain_crashing_at(&mut self, station: Station) -> bool {
+        let crashed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = crashed.clone();
+        let whole = std::mem::replace(
+            &mut self.worker.probe,
+            Probe::new(move |at| {
+                if at == station && !seen.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                    // Unwinds through the run like a kill would end it: nothing more is written.
+                    std::panic::resume_unwind(Box::new("crash"));
+                }
+            }),
+        );
+        for _ in 0..DRAIN_RUNS {
+            let drained = AssertUnwindSafe(self.drain()).catch_unwind().await;
+            if drained.is_ok() {
+                break;
+            }
+        }
+        self.worker.probe = whole;
+        crashed.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Runs a scheduled task if it is due.
+    pub async fn tick(&self, name: &str) -> bool {
+        let task = scheduler::tasks::named(name).expect("a task of the page");
+        scheduler::tick::run_if_due(&self.scheduler, task).await.expect("look at the task")
+    }
+
+    /// Sends every notice that is due, once.
+    pub async fn deliver(&self) -> usize {
+        let due = notice::claim(&self.db, 100, Duration::from_secs(60), self.now()).await.expect("claim notices");
+        for due in &due {
+            notify::deliver(&self.delivery, due).await;
+        }
+        due.len()
+    }
+
+    /// Checks the invariants and takes everything down. Every test ends with it.
+    pub async fn finish(mut self) {
+        invariants::check(&self.db, &self.simulator, &self.storage).await;
+        self.finished = true;
+        self.process.finish().await;
+        self.db.close().await;
+        if let Some(s3) = self.s3.take() {
+            s3.stop().await;
+        }
+        self.database.clone().drop_now().await;
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        assert!(self.finished || std::thread::panicking(), "the test forgot to call finish");
+    }
+}
+
+pub fn storage_config(endpoint: &str) -> config::Storage {
+    config::Storage {
+        endpoint: endpoint.to_owned(),
+        public_endpoint: endpoint.to_owned(),
+        region: "us-east-1".into(),
+        bucket: "kiln".into(),
+        access_key_id: "kiln".into(),
+        secret_access_key: "secret".to_owned().into(),
+        signed_url_life: Duration::from_secs(3600),
+    }
+}

@@ -1,0 +1,16 @@
+//! What every test stands on: an application of its own, accounts in it, and the invariants checked at its end.
+
+mod account;
+mod app;
+mod database;
+mod invariants;
+mod receiver;
+mod simulator;
+mod stack;
+
+pub use account::{Account, read};
+pub use app::{Settings, TestApp};
+pub use database::{Database, scalar};
+pub use receiver::Receiver;
+pub use simulator::Simulator;
+pub use stack::{Child, Stack, binary, eventually};

@@ -1,0 +1,90 @@
+//! A server that receives webhooks and answers as it is told.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde_json::Value;
+use shared::process::Process;
+use tokio::net::TcpListener;
+
+/// One webhook as it arrived.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub id: String,
+    pub timestamp: i64,
+    pub signature: String,
+    pub body: String,
+}
+
+impl Received {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("a webhook is JSON")
+    }
+}
+
+/// Answers in order, then 204 for ever.
+type Answers = VecDeque<(u16, Vec<(&'static str, String)>)>;
+
+#[derive(Debug, Default)]
+struct Inbox {
+    received: Vec<Received>,
+    answers: Answers,
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    pub url: String,
+    inbox: Arc<Mutex<Inbox>>,
+}
+
+impl Receiver {
+    pub async fn start(process: &Process) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for webhooks");
+        let url = format!("http://{}/hook", listener.local_addr().expect("a bound address"));
+        let inbox = Arc::new(Mutex::new(Inbox::default()));
+        let router = Router::new().route("/hook", post(receive)).with_state(inbox.clone());
+        let stop = process.clone();
+        process.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.stopping().await });
+            served.await.expect("receive webhooks");
+        });
+        Self { url, inbox }
+    }
+
+    /// The next webhook is answered so.
+    pub fn answer(&self, status: u16, headers: &[(&'static str, &str)]) {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.inbox.lock().unwrap().answers.push_back((status, headers));
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.inbox.lock().unwrap().received.clone()
+    }
+}
+
+async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let mut inbox = inbox.lock().unwrap();
+    inbox.received.push(Received {
+        id: header("webhook-id"),
+        timestamp: header("webhook-timestamp").parse().unwrap_or(0),
+        signature: header("webhook-signature"),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    });
+    let (status, extra) = inbox.answers.pop_front().unwrap_or((204, Vec::new()));
+    let mut answered = HeaderMap::new();
+    for (name, value) in extra {
+        answered.insert(name, value.parse().unwrap());
+    }
+    (StatusCode::from_u16(status).unwrap(), answered)
+}

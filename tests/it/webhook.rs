@@ -1,0 +1,169 @@
+//! Notices: signed, at least once, under one id, on the schedule, and not into private networks.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, TimeDelta, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha2::Sha256;
+use shared::notice;
+
+use crate::support::{Settings, TestApp, scalar};
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_once_and_signed() {
+    let app = TestApp::new().await;
+    let alice = app.account(50_000).await;
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "nano-banana", "input": { "prompt": "tell me" }, "webhook": { "url": receiver.url } });
+    let id = alice.post("/v1/jobs", body).await.job();
+    assert_eq!(app.deliver().await, 0, "nothing to tell yet");
+    app.drain().await;
+    assert_eq!(app.deliver().await, 1);
+    assert_eq!(app.deliver().await, 0, "told once");
+    let told = receiver.received();
+    assert_eq!(told.len(), 1);
+    let mut mac = Hmac::<Sha256>::new_from_slice(&app.webhook_key(alice.id)).unwrap();
+    mac.update(format!("{}.{}.{}", told[0].id, told[0].timestamp, told[0].body).as_bytes());
+    assert_eq!(told[0].signature, format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())));
+    assert_eq!(told[0].timestamp, app.now().timestamp());
+    let message = told[0].json();
+    assert_eq!((message["type"].as_str(), message["data"]["id"].as_str()), (Some("job.succeeded"), Some(id.to_string().as_str())));
+    let url = message["data"]["output"]["files"][0]["url"].as_str().expect("a URL");
+    assert_eq!(app.http.get(url).send().await.expect("fetch").status().as_u16(), 200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_end_is_told_and_only_what_was_asked_for() {
+    let app = TestApp::new().await;
+    let alice = app.account(200_000).await;
+    let receiver = app.receiver().await;
+    let submit = async |prompt: &str, events: &[&str]| {
+        let webhook = json!({ "url": receiver.url, "events": events });
+        let body = json!({ "model": "kling", "input": { "prompt": prompt }, "webhook": webhook, "deadline_seconds": 600 });
+        alice.post("/v1/jobs", body).await.job()
+    };
+    submit("good", &[]).await;
+    submit("[[sim:refuse]]", &["job.failed"]).await;
+    let canceled = submit("canceled", &[]).await;
+    submit("[[sim:never_finish]]", &["job.expired"]).await;
+    submit("quiet", &["job.failed"]).await;
+    alice.cancel(canceled).await;
+    app.drain().await;
+    app.deliver().await;
+    let mut told: Vec<_> =
+        receiver.received().iter().map(|told| told.json()["type"].as_str().expect("a type").to_owned()).collect();
+    told.sort();
+    assert_eq!(told, ["job.canceled", "job.expired", "job.failed", "job.succeeded"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_down_is_told_later_under_the_same_id_until_the_tries_are_spent() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let receiver = app.receiver().await;
+    for _ in 0..workers::notify::TRIES {
+        receiver.answer(500, &[]);
+    }
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+    alice.post("/v1/jobs", body).await;
+    app.drain().await;
+    let began = app.now();
+    let mut waits = Vec::new();
+    loop {
+        app.deliver().await;
+        let next: Option<DateTime<Utc>> =
+            scalar(&app.db, "select (select run_at from notices where status = 'pending')").await;
+        let Some(next) = next else { break };
+        waits.push((next - app.now()).num_minutes());
+        app.clock.advance_to(next);
+    }
+    assert_eq!(waits.len(), 9);
+    for (wait, planned) in waits.iter().zip([0, 5, 30, 120, 300, 600, 840, 1200, 1440]) {
+        assert!((planned..=planned + planned / 10 + 1).contains(wait), "{waits:?}");
+    }
+    assert!(app.now() - began > TimeDelta::hours(75));
+    let told = receiver.received();
+    assert_eq!(told.len(), workers::notify::TRIES);
+    assert!(told.iter().all(|try_| try_.id == told[0].id), "one id at every try");
+    let status: String = scalar(&app.db, "select status from notices").await;
+    assert_eq!(status, "dead");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_decides_what_becomes_of_a_notice() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let receiver = app.receiver().await;
+    for (status, headers, expected) in [
+        (200, vec![], "delivered"),
+        (301, vec![("location", "http://127.0.0.1:1/elsewhere")], "pending"),
+        (410, vec![], "dead"),
+        (429, vec![("retry-after", "7200")], "pending"),
+    ] {
+        receiver.answer(status, &headers);
+        let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+        let id = alice.post("/v1/jobs", body).await.job();
+        app.drain().await;
+        app.deliver().await;
+        let row = format!("from notices where job_id = '{}'", id.0);
+        let word: String = scalar(&app.db, &format!("select status {row}")).await;
+        assert_eq!(word, expected, "{status}");
+        if status == 429 {
+            let next: DateTime<Utc> = scalar(&app.db, &format!("select run_at {row}")).await;
+            assert_eq!((next - app.now()).num_seconds(), 7200, "Retry-After is honoured");
+        }
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_deliverer_that_dies_is_followed_by_another_and_its_late_word_does_not_count() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+    alice.post("/v1/jobs", body).await;
+    app.drain().await;
+    let lease = Duration::from_secs(60);
+    let lost = notice::claim(&app.db, 10, lease, app.now()).await.expect("claim").pop().expect("a notice");
+    assert_eq!(app.deliver().await, 0, "leased to someone");
+    app.clock.advance(TimeDelta::minutes(2));
+    assert_eq!(app.deliver().await, 1);
+    let late = notice::Sent::Dead("late".into());
+    assert!(!notice::record(&app.db, &lost, &late, app.now()).await.expect("record"));
+    let status: String = scalar(&app.db, "select status from notices").await;
+    assert_eq!(status, "delivered");
+    app.finish().await;
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "puts in what the front door would refuse")]
+async fn a_webhook_into_a_private_network_is_not_sent() {
+    let app = TestApp::with(Settings { allow_private: false, ..Settings::default() }).await;
+    let receiver = app.receiver().await;
+    let hook = json!({ "url": "https://example.com/hook" });
+    let body = json!({ "model": "vectorize", "input": { "image": crate::flow::picture() }, "webhook": hook });
+    let rich = app.account(10_000).await;
+    rich.post("/v1/jobs", body).await;
+    app.drain().await;
+    sqlx::query("update notices set target = $1").bind(&receiver.url).execute(&app.db).await.expect("retarget");
+    app.deliver().await;
+    assert!(receiver.received().is_empty());
+    let error: String = scalar(&app.db, "select last_error from notices").await;
+    assert!(error.contains("https"), "{error}");
+    // A name that leads into the private network is stopped when it is resolved.
+    sqlx::query("update notices set target = 'https://localhost.localdomain/hook', run_at = $1")
+        .bind(app.now())
+        .execute(&app.db)
+        .await
+        .expect("retarget");
+    app.deliver().await;
+    let status: String = scalar(&app.db, "select status from notices").await;
+    assert_eq!(status, "pending");
+    app.finish().await;
+}
