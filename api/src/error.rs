@@ -82,7 +82,12 @@ impl ApiError {
     /// 415: the body is not what we read.
     pub fn unsupported_media_type() -> Self {
         let message = "the request body must be JSON, with content-type: application/json";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", "unsupported_media_type", message)
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            "unsupported_media_type",
+            message,
+        )
     }
 
     /// 500: our fault; the caller learns no more.
@@ -133,10 +138,14 @@ impl From<SubmitError> for ApiError {
 impl From<MoveError> for ApiError {
     fn from(error: MoveError) -> Self {
         match error {
-            MoveError::UnknownAccount => Self::not_found("account_not_found", Some("account"), "no such account"),
-            MoveError::Insufficient => {
-                Self::bad_request("insufficient_tokens", "amount", "the account has fewer tokens available than that")
+            MoveError::UnknownAccount => {
+                Self::not_found("account_not_found", Some("account"), "no such account")
             }
+            MoveError::Insufficient => Self::bad_request(
+                "insufficient_tokens",
+                "amount",
+                "the account has fewer tokens available than that",
+            ),
             MoveError::AlreadyMoved => Self::conflict("reference_used", "this reference was used before"),
             MoveError::Db(error) => error.into(),
         }

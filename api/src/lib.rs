@@ -3,8 +3,8 @@
 //! A handler holds no SQL and decides nothing about money. Any number of these processes may run; they keep no state.
 //! Deliberately absent: providers and workers. The door and the hands meet only in Postgres.
 
-pub mod config;
 mod auth;
+pub mod config;
 mod error;
 pub mod http;
 mod request;
@@ -14,7 +14,9 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 
-use shared::{catalog::Catalog, clock::SharedClock, job::Renderer, process::Process, storage::Storage, wake::Wakes};
+use shared::{
+    catalog::Catalog, clock::SharedClock, job::Renderer, process::Process, storage::Storage, wake::Wakes,
+};
 
 pub use error::ApiError;
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::{Ctx, config::Http, http};
-use shared::{catalog::Catalog, clock::SystemClock, config, db, job::Renderer, process::Process, storage::Storage, telemetry, wake::Wakes};
+use shared::{
+    catalog::Catalog, clock::SystemClock, config, db, job::Renderer, process::Process, storage::Storage,
+    telemetry, wake::Wakes,
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -27,7 +30,8 @@ async fn main() -> anyhow::Result<()> {
         metrics: Some(metrics),
         allow_private_addresses: settings.allow_private_addresses,
     };
-    let listener = TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
+    let listener =
+        TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
     tracing::info!(addr = %settings.addr, "api is listening");
     let stop = process.clone();
     http::serve(listener, ctx, async move {

@@ -51,20 +51,32 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
 
 /// Turns serde's words into an error that names the field.
 fn refuse_shape(path: &str, inner: &str) -> ApiError {
-    let quoted = |words: &str| inner.strip_prefix(words).and_then(|rest| rest.split('`').next()).map(str::to_owned);
-    let within = |field: String| if path == "." || path.ends_with(&field) { field } else { format!("{path}.{field}") };
+    let quoted =
+        |words: &str| inner.strip_prefix(words).and_then(|rest| rest.split('`').next()).map(str::to_owned);
+    let within =
+        |field: String| if path == "." || path.ends_with(&field) { field } else { format!("{path}.{field}") };
     if let Some(field) = quoted("unknown field `") {
-        return ApiError::bad_request("unknown_field", within(field.clone()), format!("unknown field {field:?}"));
+        return ApiError::bad_request(
+            "unknown_field",
+            within(field.clone()),
+            format!("unknown field {field:?}"),
+        );
     }
     if let Some(field) = quoted("missing field `") {
-        return ApiError::bad_request("missing_field", within(field.clone()), format!("the field {field:?} is missing"));
+        return ApiError::bad_request(
+            "missing_field",
+            within(field.clone()),
+            format!("the field {field:?} is missing"),
+        );
     }
     let param = if path == "." { "body" } else { path };
     ApiError::bad_request("invalid_type", param, inner)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
     let kind = value.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
 }
@@ -112,15 +124,20 @@ impl Query {
         let Some(at) = self.0.iter().position(|(known, _)| known == name) else { return Ok(None) };
         let (_, text) = self.0.swap_remove(at);
         text.parse().map(Some).map_err(|error| {
-            ApiError::bad_request("invalid_query", name, format!("{name} cannot be read from {text:?}: {error}"))
+            ApiError::bad_request(
+                "invalid_query",
+                name,
+                format!("{name} cannot be read from {text:?}: {error}"),
+            )
         })
     }
 
     /// Takes every pair of the form `name[key]=value`.
     pub fn take_map(&mut self, name: &str) -> impl Iterator<Item = (String, String)> + use<> {
-        let (inside, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(|(key, _)| {
-            key.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'))
-        });
+        let (inside, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.0).into_iter().partition(|(key, _)| {
+                key.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'))
+            });
         self.0 = rest;
         let skip = name.len() + 1;
         inside.into_iter().map(move |(key, value)| (key[skip..key.len() - 1].to_owned(), value))
@@ -153,6 +170,8 @@ pub fn page_limit(query: &mut Query) -> Result<i64, ApiError> {
     match query.take::<i64>("limit")? {
         None => Ok(PAGE_DEFAULT),
         Some(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
-        Some(_) => Err(ApiError::bad_request("invalid_query", "limit", format!("limit is between 1 and {PAGE_MAX}"))),
+        Some(_) => {
+            Err(ApiError::bad_request("invalid_query", "limit", format!("limit is between 1 and {PAGE_MAX}")))
+        }
     }
 }

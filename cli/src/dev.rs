@@ -125,7 +125,12 @@ struct Simulator {
 }
 
 impl Stack {
-    async fn start(data: &Path, url: &str, database_url: &str, known: Option<&Described>) -> anyhow::Result<Self> {
+    async fn start(
+        data: &Path,
+        url: &str,
+        database_url: &str,
+        known: Option<&Described>,
+    ) -> anyhow::Result<Self> {
         let secret = kept_secret(data, "secret")?;
         let s3_secret = kept_secret(data, "s3-secret")?;
         let s3 = start_s3(data, &s3_secret, known).await?;
@@ -263,7 +268,9 @@ impl Simulator {
         let port = known.and_then(|known| port_of(&known.simulator_url)).unwrap_or(0);
         let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => listener,
-            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen for the simulator")?,
+            Err(_) => {
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen for the simulator")?
+            }
         };
         let url = format!("http://{}", listener.local_addr()?);
         let options = simulator::Options {
@@ -306,7 +313,8 @@ async fn seed(db: &PgPool, known: Option<&Described>, now: DateTime<Utc>) -> any
         Some(account) => account,
         None => {
             let account = account::open_account(db, DEV_ACCOUNT, now).await?;
-            billing::move_tokens(db, account, DEV_TOKENS, "seed:development", "for trying things out", now).await?;
+            billing::move_tokens(db, account, DEV_TOKENS, "seed:development", "for trying things out", now)
+                .await?;
             account
         }
     };
@@ -399,4 +407,3 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 fn port_of(url: &str) -> Option<u16> {
     url.rsplit(':').next()?.parse().ok().filter(|port| *port != 0)
 }
-

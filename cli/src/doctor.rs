@@ -45,13 +45,15 @@ pub async fn run() -> anyhow::Result<bool> {
         findings.push(look_text("ledger", "see docs/RUNBOOK.md, money drift", ledger(db)).await);
     }
     let mend = "set S3_ENDPOINT, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and S3_BUCKET, and make the bucket";
-    findings.push(look_text("storage", mend, storage()).await);
+    findings.push(look_text("storage", mend, Box::pin(storage())).await);
     findings.extend(providers().await?);
     let well = findings.iter().all(|finding| finding.result.is_ok());
     for finding in &findings {
         match &finding.result {
             Ok(word) => println!("ok    {:<20} {word}", finding.what),
-            Err(error) => println!("BAD   {:<20} {error:#}\n      {:<20} mend: {}", finding.what, "", finding.mend),
+            Err(error) => {
+                println!("BAD   {:<20} {error:#}\n      {:<20} mend: {}", finding.what, "", finding.mend)
+            }
         }
     }
     println!("{}", if well { "all is well" } else { "not all is well" });
@@ -71,12 +73,17 @@ async fn look<T>(
     (Finding { what: what.to_owned(), result, mend }, found)
 }
 
-async fn look_text(what: &str, mend: &'static str, doing: impl Future<Output = anyhow::Result<String>>) -> Finding {
+async fn look_text(
+    what: &str,
+    mend: &'static str,
+    doing: impl Future<Output = anyhow::Result<String>>,
+) -> Finding {
     look(what, mend, async { Ok((doing.await?, ())) }).await.0
 }
 
 fn identity() -> Finding {
-    let result = config::Identity::from_env().map(|identity| format!("callers reach us at {}", identity.public_url));
+    let result =
+        config::Identity::from_env().map(|identity| format!("callers reach us at {}", identity.public_url));
     Finding { what: "identity".into(), result, mend: "set KILN_SECRET and KILN_PUBLIC_URL" }
 }
 
@@ -100,7 +107,12 @@ async fn clock(db: &PgPool) -> anyhow::Result<String> {
 
 async fn ledger(db: &PgPool) -> anyhow::Result<String> {
     let drifted = billing::audit(db).await?;
-    ensure!(drifted.is_empty(), "{} accounts have drifted, the first is {}", drifted.len(), drifted[0].account);
+    ensure!(
+        drifted.is_empty(),
+        "{} accounts have drifted, the first is {}",
+        drifted.len(),
+        drifted[0].account
+    );
     Ok("balances and holds agree with the book".into())
 }
 
@@ -114,8 +126,12 @@ async fn storage() -> anyhow::Result<String> {
     let signed = workers::Web::new(true)?.get(&url).map_err(anyhow::Error::msg)?.send().await;
     storage.delete(&key).await?;
     ensure!(read? == "kiln", "what was read is not what was written");
-    let status = signed.with_context(|| format!("fetch a signed URL from {}", settings.public_endpoint))?.status();
-    ensure!(status.is_success(), "a signed URL answered {status}; is S3_PUBLIC_ENDPOINT the address callers reach?");
+    let status =
+        signed.with_context(|| format!("fetch a signed URL from {}", settings.public_endpoint))?.status();
+    ensure!(
+        status.is_success(),
+        "a signed URL answered {status}; is S3_PUBLIC_ENDPOINT the address callers reach?"
+    );
     Ok(format!("wrote, read, signed and deleted in {} at {}", settings.bucket, settings.endpoint))
 }
 
@@ -123,10 +139,14 @@ async fn providers() -> anyhow::Result<Vec<Finding>> {
     let vendors = Vendors::from_env();
     let kling = vendors.kling.map(|(_, vendor)| vendor);
     let mut findings = Vec::new();
-    for (name, vendor) in
-        [("openai", vendors.openai), ("gemini", vendors.gemini), ("kling", kling), ("minimax", vendors.minimax)]
-    {
-        let mend = "set its key (see .env.example), or KILN_SIMULATOR_URL to try things out; else its models fail";
+    for (name, vendor) in [
+        ("openai", vendors.openai),
+        ("gemini", vendors.gemini),
+        ("kling", kling),
+        ("minimax", vendors.minimax),
+    ] {
+        let mend =
+            "set its key (see .env.example), or KILN_SIMULATOR_URL to try things out; else its models fail";
         findings.push(look_text(&format!("provider {name}"), mend, reach(vendor)).await);
     }
     Ok(findings)

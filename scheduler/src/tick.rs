@@ -31,7 +31,11 @@ pub fn start(ctx: &Ctx, process: &Process) {
                 let wait = match run_if_due(&ctx, task).await {
                     Ok(_) => until_next(task, ctx.clock.now()),
                     Err(error) => {
-                        tracing::warn!(task = task.name, error = format!("{error:#}"), "task not looked at; trying again");
+                        tracing::warn!(
+                            task = task.name,
+                            error = format!("{error:#}"),
+                            "task not looked at; trying again"
+                        );
                         RETRY
                     }
                 };
@@ -69,7 +73,8 @@ pub async fn run_if_due(ctx: &Ctx, task: &Task) -> anyhow::Result<bool> {
     }
     let word = if error.is_some() { "failed" } else { "done" };
     metrics::counter!("kiln_task_runs_total", "task" => task.name, "result" => word).increment(1);
-    let done = schedule::finish_tick(&ctx.db, task.name, tick, token, error.as_deref(), ctx.clock.now()).await?;
+    let done =
+        schedule::finish_tick(&ctx.db, task.name, tick, token, error.as_deref(), ctx.clock.now()).await?;
     if !done {
         tracing::warn!(task = task.name, "task {} took longer than its lease", task.name);
     }
@@ -78,7 +83,8 @@ pub async fn run_if_due(ctx: &Ctx, task: &Task) -> anyhow::Result<bool> {
 
 /// The newest tick that is not after `now`.
 fn newest_tick(task: &Task, now: DateTime<Utc>) -> anyhow::Result<Option<DateTime<Utc>>> {
-    let schedule = Schedule::from_str(task.cron).with_context(|| format!("read {:?} of {}", task.cron, task.name))?;
+    let schedule =
+        Schedule::from_str(task.cron).with_context(|| format!("read {:?} of {}", task.cron, task.name))?;
     // Looking back begins before the moment it is given, and `now` itself may be a tick.
     Ok(schedule.after(&(now + TimeDelta::microseconds(1))).next_back())
 }
@@ -109,7 +115,11 @@ mod tests {
     #[test]
     fn every_task_has_an_expression_that_can_be_read_and_a_name_of_its_own() {
         for (at, task) in TASKS.iter().enumerate() {
-            assert!(newest_tick(task, "2026-11-21T10:00:03Z".parse().unwrap()).unwrap().is_some(), "{}", task.name);
+            assert!(
+                newest_tick(task, "2026-11-21T10:00:03Z".parse().unwrap()).unwrap().is_some(),
+                "{}",
+                task.name
+            );
             assert!(TASKS[..at].iter().all(|other| other.name != task.name), "{}", task.name);
         }
     }

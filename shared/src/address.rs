@@ -57,9 +57,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 /// A sentence for the caller.
 pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    let secure = url.scheme() == "https";
-    if !secure && !(allow_private && url.scheme() == "http") {
-        return Err("must be an https URL".into());
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_private => {}
+        _ => return Err("must be an https URL".into()),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not carry a user name or password".into());
@@ -86,9 +87,26 @@ mod tests {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for private in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
-            "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
-            "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1", "2001:db8::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "::127.0.0.1",
+            "2001:db8::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -98,8 +116,14 @@ mod tests {
     fn a_url_into_a_private_network_is_refused_unless_allowed() {
         assert!(check_url("https://example.com/hook", false).is_ok());
         for bad in [
-            "http://example.com", "https://127.0.0.1/", "https://[::1]/", "https://localhost/x", "ftp://example.com",
-            "https://2130706433/", "https://user@example.com/", "nonsense",
+            "http://example.com",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://localhost/x",
+            "ftp://example.com",
+            "https://2130706433/",
+            "https://user@example.com/",
+            "nonsense",
         ] {
             assert!(check_url(bad, false).is_err(), "{bad}");
         }

@@ -26,7 +26,14 @@ pub fn start_logging(config: &config::Telemetry) -> anyhow::Result<()> {
     let started = if config.json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     } else {
-        registry.with(fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .with_target(false)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     };
     if started.is_err() {
         tracing::debug!("logging was already started");
@@ -65,5 +72,6 @@ pub fn serve_metrics(config: &config::Telemetry, process: &Process) -> anyhow::R
 }
 
 fn buckets() -> anyhow::Result<PrometheusBuilder> {
-    Ok(PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &DURATION_BUCKETS)?)
+    Ok(PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &DURATION_BUCKETS)?)
 }

@@ -18,26 +18,77 @@ async fn a_bad_request_names_its_field_and_holds_nothing() {
         (json!({ "model": "gpt-4o", "input": ok(), "colour": "red" }), (400, "unknown_field", "colour")),
         (json!({ "model": "gpt-4o", "input": {} }), (400, "invalid_input", "input")),
         (json!({ "model": "gpt-4o", "input": "hello" }), (400, "invalid_input", "input")),
-        (json!({ "model": "gpt-4o", "input": { "prompt": "x", "hue": 1 } }), (400, "invalid_input", "input.hue")),
+        (
+            json!({ "model": "gpt-4o", "input": { "prompt": "x", "hue": 1 } }),
+            (400, "invalid_input", "input.hue"),
+        ),
         (json!({ "model": "gpt-4o", "input": { "prompt": 1 } }), (400, "invalid_input", "input.prompt")),
         (json!({ "model": "gpt-4o", "input": { "prompt": "" } }), (400, "invalid_input", "input.prompt")),
-        (json!({ "model": "gpt-4o", "input": { "prompt": "x".repeat(50_001) } }), (400, "invalid_input", "input.prompt")),
-        (json!({ "model": "gpt-4o", "input": { "prompt": "x", "temperature": 3 } }), (400, "invalid_input", "input.temperature")),
-        (json!({ "model": "kling", "input": { "prompt": "x", "seconds": 7 } }), (400, "invalid_input", "input.seconds")),
-        (json!({ "model": "nano-banana", "input": { "prompt": "x", "aspect_ratio": "5:9" } }), (400, "invalid_input", "input.aspect_ratio")),
-        (json!({ "model": "vectorize", "input": { "image": "file.png" } }), (400, "invalid_input", "input.image")),
-        (json!({ "model": "gpt-4o", "input": ok(), "priority": "urgent" }), (400, "invalid_type", "priority")),
-        (json!({ "model": "gpt-4o", "input": ok(), "max_price": 999 }), (400, "price_above_max", "max_price")),
-        (json!({ "model": "gpt-4o", "input": ok(), "deadline_seconds": 0 }), (400, "invalid_deadline", "deadline_seconds")),
-        (json!({ "model": "gpt-4o", "input": ok(), "start_at": "tomorrow" }), (400, "invalid_type", "start_at")),
-        (json!({ "model": "gpt-4o", "input": ok(), "start_at": "2099-01-01T00:00:00Z" }), (400, "invalid_start_at", "start_at")),
-        (json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": 1 } }), (400, "invalid_type", "metadata.a")),
-        (json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": "x".repeat(513) } }), (400, "invalid_metadata", "metadata")),
+        (
+            json!({ "model": "gpt-4o", "input": { "prompt": "x".repeat(50_001) } }),
+            (400, "invalid_input", "input.prompt"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": { "prompt": "x", "temperature": 3 } }),
+            (400, "invalid_input", "input.temperature"),
+        ),
+        (
+            json!({ "model": "kling", "input": { "prompt": "x", "seconds": 7 } }),
+            (400, "invalid_input", "input.seconds"),
+        ),
+        (
+            json!({ "model": "nano-banana", "input": { "prompt": "x", "aspect_ratio": "5:9" } }),
+            (400, "invalid_input", "input.aspect_ratio"),
+        ),
+        (
+            json!({ "model": "vectorize", "input": { "image": "file.png" } }),
+            (400, "invalid_input", "input.image"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "priority": "urgent" }),
+            (400, "invalid_type", "priority"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "max_price": 999 }),
+            (400, "price_above_max", "max_price"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "deadline_seconds": 0 }),
+            (400, "invalid_deadline", "deadline_seconds"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "start_at": "tomorrow" }),
+            (400, "invalid_type", "start_at"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "start_at": "2099-01-01T00:00:00Z" }),
+            (400, "invalid_start_at", "start_at"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": 1 } }),
+            (400, "invalid_type", "metadata.a"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "metadata": { "a": "x".repeat(513) } }),
+            (400, "invalid_metadata", "metadata"),
+        ),
         (json!({ "model": "gpt-4o", "input": ok(), "webhook": {} }), (400, "missing_field", "webhook.url")),
-        (json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "ftp://example.com" } }), (400, "invalid_webhook", "webhook.url")),
-        (json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "https://example.com", "events": ["job.born"] } }), (400, "invalid_webhook", "webhook.events")),
-        (json!({ "model": "gpt-4o", "input": ok(), "routing": { "only": ["acme"] } }), (400, "no_route", "routing")),
-        (json!({ "model": "gpt-4o", "input": ok(), "routing": { "sort": "beauty" } }), (400, "invalid_type", "routing.sort")),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "ftp://example.com" } }),
+            (400, "invalid_webhook", "webhook.url"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "webhook": { "url": "https://example.com", "events": ["job.born"] } }),
+            (400, "invalid_webhook", "webhook.events"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "routing": { "only": ["acme"] } }),
+            (400, "no_route", "routing"),
+        ),
+        (
+            json!({ "model": "gpt-4o", "input": ok(), "routing": { "sort": "beauty" } }),
+            (400, "invalid_type", "routing.sort"),
+        ),
     ];
     for (body, expected) in cases {
         let answer = alice.post("/v1/jobs", body.clone()).await;
@@ -49,7 +100,8 @@ async fn a_bad_request_names_its_field_and_holds_nothing() {
         assert!(answer.json.to_string().len() < 1000, "a message does not repeat the input: {}", answer.json);
     }
     assert_eq!(alice.tokens().await, (100_000, 0));
-    let rows: i64 = scalar(&app.db, "select (select count(*) from jobs) + (select count(*) from queue)").await;
+    let rows: i64 =
+        scalar(&app.db, "select (select count(*) from jobs) + (select count(*) from queue)").await;
     assert_eq!(rows, 0);
     app.finish().await;
 }
@@ -84,11 +136,22 @@ async fn without_a_good_key_there_is_no_entry() {
         assert!(body.contains("invalid_api_key") && !body.contains(&alice.key), "{body}");
     }
     assert_eq!(alice.get("/v1/jobs").await.status, StatusCode::OK);
-    let key = shared::account::authenticate(&app.db, &alice.key.clone().into()).await.expect("ask").expect("known").key;
+    let key = shared::account::authenticate(&app.db, &alice.key.clone().into())
+        .await
+        .expect("ask")
+        .expect("known")
+        .key;
     shared::account::revoke_key(&app.db, key, app.now()).await.expect("revoke");
-    assert_eq!(alice.get("/v1/jobs").await.status, StatusCode::UNAUTHORIZED, "a revoked key is refused at once");
-    let stored: i64 =
-        scalar(&app.db, &format!("select count(*) from api_keys where api_keys::text like '%{}%'", alice.key)).await;
+    assert_eq!(
+        alice.get("/v1/jobs").await.status,
+        StatusCode::UNAUTHORIZED,
+        "a revoked key is refused at once"
+    );
+    let stored: i64 = scalar(
+        &app.db,
+        &format!("select count(*) from api_keys where api_keys::text like '%{}%'", alice.key),
+    )
+    .await;
     assert_eq!(stored, 0, "the key itself is not in the database");
     app.finish().await;
 }
@@ -115,7 +178,10 @@ async fn a_body_that_is_not_json_is_refused() {
         let request = app.http.post(format!("{}/v1/jobs", app.base)).bearer_auth(&alice.key);
         crate::support::read(request.header("content-type", kind).body(body))
     };
-    assert_eq!(post("application/json", b"{\"model\": ".to_vec()).await.error(), (400, "invalid_json", "none"));
+    assert_eq!(
+        post("application/json", b"{\"model\": ".to_vec()).await.error(),
+        (400, "invalid_json", "none")
+    );
     assert_eq!(post("application/json", b"\xff\xfe".to_vec()).await.error().1, "invalid_json");
     assert_eq!(post("application/json", b"[]".to_vec()).await.error().0, 400);
     assert_eq!(post("text/plain", b"{}".to_vec()).await.error(), (415, "unsupported_media_type", "none"));
@@ -146,9 +212,11 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
         assert_eq!((answer.status.as_u16(), answer.error().2), (400, param), "{path}: {}", answer.json);
     }
     let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" } });
-    for (header, value, param) in
-        [("Prefer", "wait=61", "Prefer"), ("Prefer", "wait=soon", "Prefer"), ("Idempotency-Key", "", "Idempotency-Key")]
-    {
+    for (header, value, param) in [
+        ("Prefer", "wait=61", "Prefer"),
+        ("Prefer", "wait=soon", "Prefer"),
+        ("Idempotency-Key", "", "Idempotency-Key"),
+    ] {
         let answer = alice.send(Method::POST, "/v1/jobs", &[(header, value)], Some(&body)).await;
         assert_eq!((answer.status.as_u16(), answer.error().2), (400, param), "{header}: {value}");
     }
@@ -159,9 +227,18 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
 async fn private_addresses_are_refused_where_nothing_allows_them() {
     let app = TestApp::with(Settings { allow_private: false, ..Settings::default() }).await;
     let alice = app.account(100_000).await;
-    for url in ["http://example.com/hook", "https://127.0.0.1/hook", "https://localhost/hook", "https://169.254.169.254/"] {
+    for url in [
+        "http://example.com/hook",
+        "https://127.0.0.1/hook",
+        "https://localhost/hook",
+        "https://169.254.169.254/",
+    ] {
         let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": url } });
-        assert_eq!(alice.post("/v1/jobs", body).await.error(), (400, "invalid_webhook", "webhook.url"), "{url}");
+        assert_eq!(
+            alice.post("/v1/jobs", body).await.error(),
+            (400, "invalid_webhook", "webhook.url"),
+            "{url}"
+        );
     }
     let id = alice.submit("vectorize", json!({ "image": "https://127.0.0.1:1/a.png" })).await;
     app.drain().await;

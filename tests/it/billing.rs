@@ -13,7 +13,9 @@ async fn of_many_submits_at_once_only_as_many_are_held_as_the_balance_pays_for()
     let alice = app.account(10_000).await;
     let answers = futures::future::join_all((0..60).map(|n| {
         let alice = alice.clone();
-        async move { alice.post("/v1/jobs", json!({ "model": "gpt-4o", "input": { "prompt": format!("{n}") } })).await }
+        async move {
+            alice.post("/v1/jobs", json!({ "model": "gpt-4o", "input": { "prompt": format!("{n}") } })).await
+        }
     }))
     .await;
     let accepted = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).count();
@@ -41,7 +43,11 @@ async fn a_refused_job_gives_the_tokens_back() {
         let job = alice.job(id).await;
         assert_eq!(job["error"]["code"], "content_refused", "{model}: {job}");
         assert_eq!(job["error"]["retryable"], false, "{model}");
-        assert_eq!((&job["price"]["charged"], job["status"].as_str()), (&json!(0), Some("failed")), "{model}");
+        assert_eq!(
+            (&job["price"]["charged"], job["status"].as_str()),
+            (&json!(0), Some("failed")),
+            "{model}"
+        );
         assert_eq!(alice.tokens().await, (40_000, 0), "{model}");
     }
     app.finish().await;
@@ -76,11 +82,15 @@ async fn a_canceled_job_gives_the_tokens_back_wherever_it_is() {
 async fn an_expired_job_gives_the_tokens_back() {
     let app = TestApp::new().await;
     let alice = app.account(100_000).await;
-    let body = json!({ "model": "kling", "input": { "prompt": "[[sim:never_finish]]" }, "deadline_seconds": 60 });
+    let body =
+        json!({ "model": "kling", "input": { "prompt": "[[sim:never_finish]]" }, "deadline_seconds": 60 });
     let id = alice.post("/v1/jobs", body).await.job();
     app.drain().await;
     let job = alice.job(id).await;
-    assert_eq!((job["status"].as_str(), job["error"]["code"].as_str()), (Some("expired"), Some("deadline_exceeded")));
+    assert_eq!(
+        (job["status"].as_str(), job["error"]["code"].as_str()),
+        (Some("expired"), Some("deadline_exceeded"))
+    );
     assert_eq!(alice.tokens().await, (100_000, 0));
     app.finish().await;
 }
@@ -113,10 +123,16 @@ async fn every_movement_is_listed_newest_first() {
     assert_eq!(data.len(), 5, "a grant, two holds, a charge and a release");
     assert_eq!(data[4]["kind"], "grant");
     let of = |kind: &str| data.iter().find(|entry| entry["kind"] == kind).expect("an entry");
-    assert_eq!((of("charge")["job"].as_str(), of("charge")["amount"].as_i64()), (Some(done.to_string().as_str()), Some(1000)));
+    assert_eq!(
+        (of("charge")["job"].as_str(), of("charge")["amount"].as_i64()),
+        (Some(done.to_string().as_str()), Some(1000))
+    );
     assert_eq!(of("release")["job"].as_str(), Some(refused.to_string().as_str()));
     let grants = alice.get("/v1/billing/transactions?kind=grant&limit=1").await.json;
-    assert_eq!((grants["data"][0]["amount"].as_i64(), grants["has_more"].as_bool()), (Some(5000), Some(false)));
+    assert_eq!(
+        (grants["data"][0]["amount"].as_i64(), grants["has_more"].as_bool()),
+        (Some(5000), Some(false))
+    );
     app.finish().await;
 }
 

@@ -26,7 +26,9 @@ const STATIONS: [Station; 8] = [
 async fn ending(alice: &Account, id: JobId) -> Value {
     let mut job = alice.job(id).await;
     let fields = job.as_object_mut().expect("a job");
-    for field in ["id", "created_at", "started_at", "finished_at", "deadline", "expires_at", "urls", "attempts"] {
+    for field in
+        ["id", "created_at", "started_at", "finished_at", "deadline", "expires_at", "urls", "attempts"]
+    {
         fields.remove(field);
     }
     for file in job["output"]["files"].as_array_mut().into_iter().flatten() {
@@ -77,7 +79,8 @@ async fn a_kling_video_is_paid_once_wherever_its_worker_dies() {
 #[tokio::test]
 async fn a_picture_is_paid_once_wherever_its_worker_dies_but_with_the_answer_in_hand() {
     // A synchronous vendor cannot be asked again: what died with the answer unsaved is made again ("maybe twice").
-    crash_everywhere("nano-banana", json!({ "prompt": "crash" }), &[Station::Answered, Station::Stored]).await;
+    crash_everywhere("nano-banana", json!({ "prompt": "crash" }), &[Station::Answered, Station::Stored])
+        .await;
 }
 
 #[tokio::test]
@@ -139,12 +142,23 @@ async fn a_submit_whose_answer_was_lost_is_repeated_by_its_key_without_a_second_
 async fn a_submit_that_fails_half_way_leaves_nothing() {
     let app = TestApp::new().await;
     let alice = app.account(10_000).await;
-    sqlx::query("alter table queue add constraint broken check (false) not valid").execute(&app.db).await.expect("break");
+    sqlx::query("alter table queue add constraint broken check (false) not valid")
+        .execute(&app.db)
+        .await
+        .expect("break");
     let answer = alice.post("/v1/jobs", json!({ "model": "gpt-4o", "input": { "prompt": "x" } })).await;
     assert_eq!(answer.error(), (500, "internal_error", "none"));
-    assert!(!answer.json.to_string().contains("broken"), "what is broken inside stays inside: {}", answer.json);
+    assert!(
+        !answer.json.to_string().contains("broken"),
+        "what is broken inside stays inside: {}",
+        answer.json
+    );
     assert_eq!(alice.tokens().await, (10_000, 0));
-    let rows: i64 = scalar(&app.db, "select (select count(*) from jobs) + (select count(*) from ledger where kind = 'hold')").await;
+    let rows: i64 = scalar(
+        &app.db,
+        "select (select count(*) from jobs) + (select count(*) from ledger where kind = 'hold')",
+    )
+    .await;
     assert_eq!(rows, 0);
     app.finish().await;
 }

@@ -106,7 +106,8 @@ async fn workers_that_are_killed_or_frozen_lose_nothing_and_pay_nothing_twice() 
 async fn a_database_that_restarts_again_and_again_ends_no_worker_and_loses_nothing() {
     let dir = TempDir::new().expect("a folder");
     let options = PostgresOptions { fsync: false, max_connections: 100 };
-    let mut postgres = Postgres::start(&dir.path().join("postgres"), options).await.expect("a Postgres of our own");
+    let mut postgres =
+        Postgres::start(&dir.path().join("postgres"), options).await.expect("a Postgres of our own");
     let stack = Stack::on(postgres.url()).await;
     let mut running: Vec<Child> = ROLES.iter().map(|role| stack.start(role)).collect();
     stack.ready().await;
@@ -196,10 +197,15 @@ impl Dev {
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line).map(|_| line)
         });
-        let line = tokio::time::timeout(Duration::from_secs(60), line).await.expect("in time").expect("read").expect("text");
+        let line = tokio::time::timeout(Duration::from_secs(60), line)
+            .await
+            .expect("in time")
+            .expect("read")
+            .expect("text");
         let text = std::fs::read_to_string(data.join("dev.json")).expect("dev.json");
         let described: Value = serde_json::from_str(&text).expect("JSON");
-        let (url, key) = (described["url"].as_str().expect("a URL"), described["api_key"].as_str().expect("a key"));
+        let (url, key) =
+            (described["url"].as_str().expect("a URL"), described["api_key"].as_str().expect("a key"));
         assert_eq!(line.trim_end(), format!("kiln is ready: {url}  api key: {key}"));
         for name in ["admin_key", "database_url", "s3_endpoint", "simulator_url"] {
             assert!(described[name].is_string(), "dev.json tells {name}");
@@ -210,7 +216,12 @@ impl Dev {
     fn account(&self) -> Account {
         let text = |name: &str| self.described[name].as_str().expect("text").to_owned();
         let id = shared::id::AccountId::new();
-        Account { id, key: text("api_key"), base: text("url"), http: reqwest::Client::new() }
+        Account {
+            id,
+            key: text("api_key"),
+            base: text("url"),
+            http: reqwest::Client::builder().build().expect("a client"),
+        }
     }
 
     async fn end(mut self, signal: Signal) {

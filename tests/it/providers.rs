@@ -43,13 +43,20 @@ async fn check_all(cases: Vec<Case>) {
         let id = alice.submit(model, input(model, &prompt)).await;
         app.drain().await;
         let job = alice.job(id).await;
-        assert_eq!((job["status"].as_str(), job["error"]["code"].as_str()), (Some(ends.0), ends.1), "{model} {fault}: {job}");
+        assert_eq!(
+            (job["status"].as_str(), job["error"]["code"].as_str()),
+            (Some(ends.0), ends.1),
+            "{model} {fault}: {job}"
+        );
         assert_eq!(app.simulator.paid(&prompt).await, paid, "{model} {fault}: paid submits");
         let price = job["price"]["held"].as_i64().expect("a price");
         let left = if ends.0 == "succeeded" { 100_000 - price } else { 100_000 };
         assert_eq!(alice.tokens().await, (left, 0), "{model} {fault}");
         let shown = job["error"]["message"].as_str().unwrap_or_default();
-        assert!(!shown.contains("case number") && !shown.contains("simul"), "a vendor's words stay inside: {shown}");
+        assert!(
+            !shown.contains("case number") && !shown.contains("simul"),
+            "a vendor's words stay inside: {shown}"
+        );
     }
     app.finish().await;
 }
@@ -80,7 +87,12 @@ async fn a_fault_that_stays_fails_the_job_after_its_tries() {
         for fault in ["auth", "quota", "rate_limit"] {
             cases.push(case(model, json!({ "fault": fault }), ("failed", Some("provider_unavailable")), 0));
         }
-        cases.push(case(model, json!({ "fault": "bad_input" }), ("failed", Some("provider_rejected_input")), 0));
+        cases.push(case(
+            model,
+            json!({ "fault": "bad_input" }),
+            ("failed", Some("provider_rejected_input")),
+            0,
+        ));
     }
     check_all(cases).await;
 }
@@ -150,7 +162,12 @@ async fn a_verdict_of_the_vendor_ends_the_job_at_once() {
     check_all(vec![
         case("kling", json!({ "fault": "task_fail" }), ("failed", Some("provider_failed")), 1),
         case("hailuo", json!({ "fault": "task_fail" }), ("failed", Some("provider_failed")), 1),
-        case("kling", json!({ "fault": "refuse", "value": "submit" }), ("failed", Some("content_refused")), 0),
+        case(
+            "kling",
+            json!({ "fault": "refuse", "value": "submit" }),
+            ("failed", Some("content_refused")),
+            0,
+        ),
         case("kling", json!({ "fault": "refuse" }), ("failed", Some("content_refused")), 1),
     ])
     .await;
@@ -174,7 +191,10 @@ async fn a_task_that_never_ends_or_says_what_nobody_knows_expires_and_is_not_cha
         assert_eq!(job["status"], "expired", "{model} {fault}: {job}");
         assert!(app.now() - began >= TimeDelta::minutes(30), "only the deadline ends it");
         assert_eq!(alice.tokens().await, (50_000, 0));
-        assert!(!job.to_string().to_lowercase().contains("reticulating"), "a vendor's odd word is not shown: {job}");
+        assert!(
+            !job.to_string().to_lowercase().contains("reticulating"),
+            "a vendor's odd word is not shown: {job}"
+        );
     }
     app.finish().await;
 }

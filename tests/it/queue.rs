@@ -39,7 +39,9 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     assert!(!job::retry(db, stale.lease, &pause, "stale", app.now()).await.expect("retry"));
     assert!(!job::begin_attempt(db, stale.lease, 2, app.now()).await.expect("begin"));
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
-    assert!(job::beat(db, &[stale.lease], Duration::from_secs(60), app.now()).await.expect("beat").is_empty());
+    assert!(
+        job::beat(db, &[stale.lease], Duration::from_secs(60), app.now()).await.expect("beat").is_empty()
+    );
     assert_eq!(job::release(db, &[stale.lease]).await.expect("release"), 0);
     assert_eq!(run::run_job(&app.worker, &stale).await, Ended::Stale, "a whole run of it is in vain as well");
     assert_eq!(alice.job(id).await, ended);
@@ -119,7 +121,10 @@ async fn a_job_that_cannot_be_read_fails_after_its_tries_and_the_others_go_on() 
     app.drain().await;
     assert_eq!(alice.job(good).await["status"], "succeeded");
     let job = alice.job(bad).await;
-    assert_eq!((job["status"].as_str(), job["error"]["code"].as_str()), (Some("failed"), Some("job_unreadable")));
+    assert_eq!(
+        (job["status"].as_str(), job["error"]["code"].as_str()),
+        (Some("failed"), Some("job_unreadable"))
+    );
     assert_eq!(alice.tokens().await, (1000, 0));
     app.finish().await;
 }
@@ -128,7 +133,9 @@ async fn a_job_that_cannot_be_read_fails_after_its_tries_and_the_others_go_on() 
 fn start_worker(process: &Process, ctx: workers::Ctx) {
     let watched = process.clone();
     process.spawn(async move {
-        workers::runtime::serve(ctx, Medium::Text, 4, &watched).await.expect("the worker never ends by itself");
+        workers::runtime::serve(ctx, Medium::Text, 4, &watched)
+            .await
+            .expect("the worker never ends by itself");
     });
 }
 
@@ -260,7 +267,7 @@ async fn a_light_account_is_not_kept_waiting_by_a_heavy_one() {
 async fn priorities_come_before_fairness() {
     let app = TestApp::new().await;
     let alice = app.account(10_000).await;
-    let mut submit = async |priority: &str| {
+    let submit = async |priority: &str| {
         let body = json!({ "model": "gpt-4o", "input": { "prompt": priority }, "priority": priority });
         alice.post("/v1/jobs", body).await.job()
     };

@@ -13,7 +13,10 @@ use crate::support::{TestApp, scalar};
 async fn a_tick_is_done_once_however_many_schedulers_run() {
     let app = TestApp::new().await;
     let task = tasks::named("audit-ledger").expect("a task");
-    assert!(!tick::run_if_due(&app.scheduler, task).await.expect("look"), "a new task waits for its first tick");
+    assert!(
+        !tick::run_if_due(&app.scheduler, task).await.expect("look"),
+        "a new task waits for its first tick"
+    );
     for _ in 0..3 {
         app.clock.advance(TimeDelta::days(1));
         let ran = futures::future::join_all((0..8).map(|_| tick::run_if_due(&app.scheduler, task))).await;
@@ -50,13 +53,15 @@ async fn a_scheduler_that_dies_with_a_tick_is_followed_by_another() {
     assert!(!app.tick(task.name).await, "someone is on it");
     app.clock.advance(TimeDelta::hours(1));
     assert!(app.tick(task.name).await, "its lease has lapsed");
-    let late = schedule::finish_tick(&app.db, task.name, app.now(), dead, None, app.now()).await.expect("finish");
+    let late =
+        schedule::finish_tick(&app.db, task.name, app.now(), dead, None, app.now()).await.expect("finish");
     assert!(!late, "the dead one's word does not count");
     app.finish().await;
 }
 
 fn objects(dir: &Path) -> usize {
-    let entries = std::fs::read_dir(dir.join("kiln/outputs")).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    let entries =
+        std::fs::read_dir(dir.join("kiln/outputs")).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     entries
         .into_iter()
         .flatten()
@@ -77,12 +82,16 @@ async fn files_are_deleted_at_three_in_the_morning_after_their_three_days() {
     app.tick("delete-expired-files").await;
     assert_eq!(objects(app.s3_dir.path()), 2, "not yet");
     app.clock.advance(TimeDelta::days(2));
-    let night = app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
+    let night =
+        app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
     app.clock.advance_to(night);
     assert!(app.tick("delete-expired-files").await);
     assert_eq!(objects(app.s3_dir.path()), 0);
     let job = alice.job(id).await;
-    assert_eq!((job["status"].as_str(), job["output"]["files"].as_array().map(Vec::len)), (Some("succeeded"), Some(0)));
+    assert_eq!(
+        (job["status"].as_str(), job["output"]["files"].as_array().map(Vec::len)),
+        (Some("succeeded"), Some(0))
+    );
     let rows: i64 = scalar(&app.db, "select count(*) from files").await;
     assert_eq!(rows, 0);
     app.finish().await;
@@ -100,9 +109,14 @@ async fn a_file_that_cannot_be_deleted_is_reported_and_tried_again() {
     app.tick("retry-failed-deletions").await;
     // A key that no storage takes stands for a storage that refuses.
     let key: String = scalar(&app.db, "select storage_key from files order by id limit 1").await;
-    sqlx::query("update files set storage_key = repeat('x', 2000) where storage_key = $1").bind(&key).execute(&app.db).await.expect("break");
+    sqlx::query("update files set storage_key = repeat('x', 2000) where storage_key = $1")
+        .bind(&key)
+        .execute(&app.db)
+        .await
+        .expect("break");
     app.clock.advance(TimeDelta::days(4));
-    let night = app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
+    let night =
+        app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
     app.clock.advance_to(night);
     assert!(app.tick("delete-expired-files").await);
     let left: i64 = scalar(&app.db, "select count(*) from files").await;
@@ -148,7 +162,11 @@ async fn idempotency_keys_and_cached_results_are_forgotten_after_a_day() {
     for name in ["evict-idempotency-keys", "evict-cached-results"] {
         assert!(app.tick(name).await);
     }
-    let left: i64 = scalar(&app.db, "select (select count(*) from idempotency_keys) + (select count(*) from result_cache)").await;
+    let left: i64 = scalar(
+        &app.db,
+        "select (select count(*) from idempotency_keys) + (select count(*) from result_cache)",
+    )
+    .await;
     assert_eq!(left, 0);
     assert_ne!(send().await, first, "forgotten");
     app.drain().await;
@@ -161,11 +179,20 @@ async fn the_audit_notices_money_that_the_ledger_does_not_know_of() {
     let app = TestApp::new().await;
     let alice = app.account(1000).await;
     app.tick("audit-ledger").await;
-    sqlx::query("update accounts set available_tokens = available_tokens + 1 where id = $1").bind(alice.id.0).execute(&app.db).await.expect("falsify");
+    sqlx::query("update accounts set available_tokens = available_tokens + 1 where id = $1")
+        .bind(alice.id.0)
+        .execute(&app.db)
+        .await
+        .expect("falsify");
     app.clock.advance(TimeDelta::days(1));
     assert!(app.tick("audit-ledger").await);
-    let error: Option<String> = scalar(&app.db, "select last_error from schedule where task = 'audit-ledger'").await;
+    let error: Option<String> =
+        scalar(&app.db, "select last_error from schedule where task = 'audit-ledger'").await;
     assert!(error.is_some_and(|error| error.contains("drifted")));
-    sqlx::query("update accounts set available_tokens = available_tokens - 1 where id = $1").bind(alice.id.0).execute(&app.db).await.expect("mend");
+    sqlx::query("update accounts set available_tokens = available_tokens - 1 where id = $1")
+        .bind(alice.id.0)
+        .execute(&app.db)
+        .await
+        .expect("mend");
     app.finish().await;
 }

@@ -59,7 +59,9 @@ fn apalis_is_named_only_where_our_queue_meets_it() {
 #[test]
 fn the_environment_is_read_only_by_configs() {
     for (path, text) in sources() {
-        let allowed = path.ends_with("config.rs") || path.starts_with("simulator/") || path.starts_with("cli/src/embedded/");
+        let allowed = path.ends_with("config.rs")
+            || path.starts_with("simulator/")
+            || path.starts_with("cli/src/embedded/");
         assert!(allowed || !text.contains("env::var"), "{path} reads the environment");
     }
 }
@@ -89,7 +91,8 @@ fn there_is_one_version_of_what_must_agree_and_none_of_what_is_banned() {
     let text = fs::read_to_string(root().join("Cargo.lock")).expect("a lock file");
     let lock: toml::Table = text.parse().expect("TOML");
     let packages = lock["package"].as_array().expect("packages");
-    let versions = |name: &str| packages.iter().filter(|package| package["name"].as_str() == Some(name)).count();
+    let versions =
+        |name: &str| packages.iter().filter(|package| package["name"].as_str() == Some(name)).count();
     for one in ["sqlx", "hyper", "reqwest", "rustls", "tokio", "axum", "http"] {
         assert_eq!(versions(one), 1, "{one}");
     }
@@ -149,7 +152,8 @@ fn links_in_documents_lead_somewhere() {
 fn every_constraint_has_a_name() {
     for (path, text) in files(&root().join("migrations"), ".sql") {
         for line in text.lines().map(|line| line.split("--").next().unwrap_or_default().trim()) {
-            let bare = ["check (", "unique ("].iter().any(|word| line.contains(word)) && !line.contains("constraint ");
+            let bare = ["check (", "unique ("].iter().any(|word| line.contains(word))
+                && !line.contains("constraint ");
             assert!(!bare, "{path}: {line}");
         }
     }

@@ -29,7 +29,10 @@ async fn the_end_of_a_job_is_told_once_and_signed() {
     assert_eq!(told[0].signature, format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())));
     assert_eq!(told[0].timestamp, app.now().timestamp());
     let message = told[0].json();
-    assert_eq!((message["type"].as_str(), message["data"]["id"].as_str()), (Some("job.succeeded"), Some(id.to_string().as_str())));
+    assert_eq!(
+        (message["type"].as_str(), message["data"]["id"].as_str()),
+        (Some("job.succeeded"), Some(id.to_string().as_str()))
+    );
     let url = message["data"]["output"]["files"][0]["url"].as_str().expect("a URL");
     assert_eq!(app.http.get(url).send().await.expect("fetch").status().as_u16(), 200);
     app.finish().await;
@@ -53,8 +56,11 @@ async fn every_end_is_told_and_only_what_was_asked_for() {
     alice.cancel(canceled).await;
     app.drain().await;
     app.deliver().await;
-    let mut told: Vec<_> =
-        receiver.received().iter().map(|told| told.json()["type"].as_str().expect("a type").to_owned()).collect();
+    let mut told: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|told| told.json()["type"].as_str().expect("a type").to_owned())
+        .collect();
     told.sort();
     assert_eq!(told, ["job.canceled", "job.expired", "job.failed", "job.succeeded"]);
     app.finish().await;
@@ -106,7 +112,8 @@ async fn an_answer_decides_what_becomes_of_a_notice() {
         (429, vec![("retry-after", "7200")], "pending"),
     ] {
         receiver.answer(status, &headers);
-        let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+        let body =
+            json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
         let id = alice.post("/v1/jobs", body).await.job();
         app.drain().await;
         app.deliver().await;
@@ -151,7 +158,11 @@ async fn a_webhook_into_a_private_network_is_not_sent() {
     let rich = app.account(10_000).await;
     rich.post("/v1/jobs", body).await;
     app.drain().await;
-    sqlx::query("update notices set target = $1").bind(&receiver.url).execute(&app.db).await.expect("retarget");
+    sqlx::query("update notices set target = $1")
+        .bind(&receiver.url)
+        .execute(&app.db)
+        .await
+        .expect("retarget");
     app.deliver().await;
     assert!(receiver.received().is_empty());
     let error: String = scalar(&app.db, "select last_error from notices").await;

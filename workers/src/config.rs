@@ -53,7 +53,8 @@ impl Vendors {
         };
         let kling_base = "https://api-singapore.klingai.com";
         let (access, secret) = (variable("KLING_ACCESS_KEY"), variable("KLING_SECRET_KEY"));
-        let access_key = access.clone().filter(|_| secret.is_some()).unwrap_or_else(|| SIMULATED_KLING.0.into());
+        let access_key =
+            access.clone().filter(|_| secret.is_some()).unwrap_or_else(|| SIMULATED_KLING.0.into());
         let kling = choose(
             secret.filter(|_| access.is_some()),
             variable("KLING_BASE_URL"),

@@ -61,7 +61,9 @@ fn decode(field: &str, data: &str) -> Result<Bytes, ProviderError> {
 async fn stored(ctx: &Ctx, claimed: &Claimed, field: &str, id: FileId) -> Result<Bytes, ProviderError> {
     let away = |error: String| ProviderError::new(ErrorClass::Unavailable, error);
     let found = file::locate(&ctx.db, claimed.account, id).await.map_err(|error| away(error.to_string()))?;
-    let Some((key, _)) = found else { return Err(bad(field, "names a file that is not there, or no longer")) };
+    let Some((key, _)) = found else {
+        return Err(bad(field, "names a file that is not there, or no longer"));
+    };
     let limit = u64::try_from(INPUT_LIMIT_BYTES).unwrap_or(u64::MAX);
     ctx.storage.get_bytes(&key, limit).await.map_err(|error| away(format!("{error:#}")))
 }
@@ -69,7 +71,10 @@ async fn stored(ctx: &Ctx, claimed: &Claimed, field: &str, id: FileId) -> Result
 async fn download(ctx: &Ctx, field: &str, url: &str) -> Result<Bytes, ProviderError> {
     let request = ctx.web.get(url).map_err(|why| bad(field, &why))?;
     let away = |error: reqwest::Error| {
-        ProviderError::new(ErrorClass::Unavailable, format!("{field} could not be read: {}", error.without_url()))
+        ProviderError::new(
+            ErrorClass::Unavailable,
+            format!("{field} could not be read: {}", error.without_url()),
+        )
     };
     let response = request.send().await.map_err(away)?;
     let status = response.status();

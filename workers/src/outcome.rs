@@ -130,7 +130,9 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             retryable: true,
         }),
         (ErrorClass::Broken, _) => retry(now + backoff(tries), Resume::Anew, unusable()),
-        (_, Stage::Resume { provider_ref, blind }) => Outcome::Wait(blind_look(provider_ref, *blind, error, now)),
+        (_, Stage::Resume { provider_ref, blind }) => {
+            Outcome::Wait(blind_look(provider_ref, *blind, error, now))
+        }
         (_, Stage::Lookup { unseen }) => {
             let until = now + error.retry_after.map_or_else(|| backoff(0), |advice| advice.min(ADVICE_MAX));
             let checkpoint = Resume::At(Checkpoint::Submitting { unseen: *unseen });
@@ -192,7 +194,8 @@ pub fn not_configured(tries: u16, now: DateTime<Utc>) -> Outcome {
 
 /// Another look later, at the same task, longer and longer apart.
 fn blind_look(provider_ref: &str, blind: u16, error: &ProviderError, now: DateTime<Utc>) -> Pause {
-    let pace = error.retry_after.map_or_else(|| backoff(blind).min(LOOK_MAX), |advice| advice.min(ADVICE_MAX));
+    let pace =
+        error.retry_after.map_or_else(|| backoff(blind).min(LOOK_MAX), |advice| advice.min(ADVICE_MAX));
     Pause {
         until: now + pace,
         resume: Resume::At(Checkpoint::Pending {
@@ -270,7 +273,11 @@ mod tests {
     #[test]
     fn an_unknown_submit_follows_the_vendors_policy() {
         check(&Stage::Submit(AfterAmbiguity::Lookup), ErrorClass::Ambiguous, "wait lookup");
-        check(&Stage::Submit(AfterAmbiguity::SubmitAgain), ErrorClass::Ambiguous, "retry anew provider_unavailable");
+        check(
+            &Stage::Submit(AfterAmbiguity::SubmitAgain),
+            ErrorClass::Ambiguous,
+            "retry anew provider_unavailable",
+        );
         check(&Stage::Submit(AfterAmbiguity::GiveUp), ErrorClass::Ambiguous, "fail outcome_unknown");
     }
 
@@ -300,7 +307,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_and_ends() {
-        for (tries, low, high) in [(0, 1.5, 2.5), (1, 3.0, 5.0), (3, 12.0, 20.0), (12, 225.0, 375.0), (999, 225.0, 375.0)]
+        for (tries, low, high) in
+            [(0, 1.5, 2.5), (1, 3.0, 5.0), (3, 12.0, 20.0), (12, 225.0, 375.0), (999, 225.0, 375.0)]
         {
             let wait = backoff(tries).as_secs_f64();
             assert!((low..=high).contains(&wait), "{tries}: {wait}");
@@ -309,10 +317,14 @@ mod tests {
 
     #[test]
     fn a_vendors_advice_is_followed_up_to_a_limit() {
-        let error = |secs| ProviderError::new(ErrorClass::RateLimited, "").retry_after(Some(Duration::from_secs(secs)));
+        let error = |secs| {
+            ProviderError::new(ErrorClass::RateLimited, "").retry_after(Some(Duration::from_secs(secs)))
+        };
         for (advice, expected) in [(7, 7), (100_000, 600)] {
             let stage = Stage::Submit(AfterAmbiguity::SubmitAgain);
-            let Outcome::Retry(pause, _) = classify(&stage, &error(advice), 0, at()) else { panic!("not retried") };
+            let Outcome::Retry(pause, _) = classify(&stage, &error(advice), 0, at()) else {
+                panic!("not retried")
+            };
             assert_eq!((pause.until - at()).num_seconds(), expected);
         }
     }

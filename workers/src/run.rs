@@ -265,7 +265,8 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
         Outcome::Retry(..) => "retry",
         Outcome::Fail(_) => "fail",
     };
-    metrics::counter!("kiln_job_outcomes_total", "outcome" => word, "model" => claimed.model.clone()).increment(1);
+    metrics::counter!("kiln_job_outcomes_total", "outcome" => word, "model" => claimed.model.clone())
+        .increment(1);
     match outcome {
         Outcome::Done(output) => {
             let charge = Tokens::new(claimed.held_tokens).unwrap_or(Tokens::ZERO);
@@ -347,7 +348,12 @@ fn tries(claimed: &Claimed) -> u16 {
     u16::try_from(claimed.tries).unwrap_or(0)
 }
 
-fn note(claimed: &Claimed, provider: &dyn Provider, what: &'static str, error: &crate::providers::ProviderError) {
+fn note(
+    claimed: &Claimed,
+    provider: &dyn Provider,
+    what: &'static str,
+    error: &crate::providers::ProviderError,
+) {
     let class = format!("{:?}", error.class);
     metrics::counter!("kiln_provider_errors_total", "provider" => provider.name(), "class" => class.clone())
         .increment(1);

@@ -125,8 +125,11 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
         }
     });
     tracing::info!(pool = pool.word(), slots, providers = ?ctx.providers.names(), "{} worker is ready", pool.word());
-    let worker =
-        WorkerBuilder::new(queue.name().as_str()).backend(queue).data(ctx).data(process.clone()).build(handle);
+    let worker = WorkerBuilder::new(queue.name().as_str())
+        .backend(queue)
+        .data(ctx)
+        .data(process.clone())
+        .build(handle);
     // apalis waits to be told to stop even when its backend has no more to give.
     let stop = process.clone();
     let result = worker

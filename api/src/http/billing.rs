@@ -50,7 +50,8 @@ pub async fn adjust(
         return Err(ApiError::bad_request("missing_field", "reason", "say why, for the books"));
     }
     let reference = reference.unwrap_or_else(|| EntryId::new().to_string());
-    let balance = billing::move_tokens(&ctx.db, account, amount, &reference, &reason, ctx.clock.now()).await?;
+    let balance =
+        billing::move_tokens(&ctx.db, account, amount, &reference, &reason, ctx.clock.now()).await?;
     tracing::info!(account.id = %account, amount, "tokens of {account} moved by an operator");
     Ok(Json(show(account, balance)))
 }
@@ -88,7 +89,9 @@ fn show(account: AccountId, balance: Balance) -> Value {
 
 fn show_entry(entry: Entry) -> Value {
     let job = match EntryKind::from_word(&entry.kind) {
-        Some(EntryKind::Hold | EntryKind::Charge | EntryKind::Release) => entry.reference.parse().ok().map(JobId),
+        Some(EntryKind::Hold | EntryKind::Charge | EntryKind::Release) => {
+            entry.reference.parse().ok().map(JobId)
+        }
         _ => None,
     };
     json!({

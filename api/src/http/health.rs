@@ -46,7 +46,8 @@ pub async fn metrics(State(ctx): State<Ctx>) -> Result<impl IntoResponse, ApiErr
     };
     if let Ok(depths) = job::depths(&ctx.db).await {
         for depth in depths {
-            for (state, count) in [("ready", depth.ready), ("parked", depth.parked), ("leased", depth.leased)] {
+            for (state, count) in [("ready", depth.ready), ("parked", depth.parked), ("leased", depth.leased)]
+            {
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
                 metrics::gauge!("kiln_queue_jobs", "pool" => depth.pool.clone(), "state" => state).set(count);
             }

@@ -68,7 +68,10 @@ pub async fn serve(
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.
 fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let what = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     tracing::error!(panic = what.unwrap_or_else(|| "of an unknown kind".into()), "handler panicked");
     ApiError::internal().into_response()
 }

@@ -19,7 +19,11 @@ pub async fn list(State(ctx): State<Ctx>, _: Caller) -> Json<Value> {
 }
 
 /// One model.
-pub async fn show(State(ctx): State<Ctx>, _: Caller, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub async fn show(
+    State(ctx): State<Ctx>,
+    _: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let model = ctx.catalog.get(&id).ok_or_else(|| unknown(&id))?;
     Ok(Json(view(model)))
 }

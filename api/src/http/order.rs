@@ -112,7 +112,11 @@ impl NewJob {
         }
         let start_at = self.start_at.filter(|at| *at > now);
         if start_at.is_some_and(|at| at > now + START_AHEAD) {
-            return Err(ApiError::bad_request("invalid_start_at", "start_at", "start_at is at most 30 days ahead"));
+            return Err(ApiError::bad_request(
+                "invalid_start_at",
+                "start_at",
+                "start_at is at most 30 days ahead",
+            ));
         }
         Ok(Order {
             job: JobId::new(),
@@ -142,8 +146,11 @@ impl NewWebhook {
             return Err(invalid(format!("the URL is longer than {URL_LEN} characters")));
         }
         check_url(&self.url, allow_private).map_err(|message| invalid(format!("webhook.url {message}")))?;
-        let known: Vec<_> =
-            Status::ALL.iter().filter(|status| status.is_final()).map(|status| format!("job.{}", status.word())).collect();
+        let known: Vec<_> = Status::ALL
+            .iter()
+            .filter(|status| status.is_final())
+            .map(|status| format!("job.{}", status.word()))
+            .collect();
         if let Some(unknown) = self.events.iter().find(|event| !known.contains(event)) {
             let message = format!("there is no event {unknown:?}; there are {}", known.join(", "));
             return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
@@ -160,8 +167,13 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
     if metadata.keys().any(|key| key.is_empty() || key.len() > METADATA_KEY_LEN) {
         return invalid(format!("a metadata key has 1 to {METADATA_KEY_LEN} bytes"));
     }
-    if metadata.iter().any(|(key, value)| value.len() > METADATA_VALUE_LEN || format!("{key}{value}").contains('\0')) {
-        return invalid(format!("a metadata value has at most {METADATA_VALUE_LEN} bytes, none of them zero"));
+    if metadata
+        .iter()
+        .any(|(key, value)| value.len() > METADATA_VALUE_LEN || format!("{key}{value}").contains('\0'))
+    {
+        return invalid(format!(
+            "a metadata value has at most {METADATA_VALUE_LEN} bytes, none of them zero"
+        ));
     }
     Ok(())
 }
@@ -195,7 +207,8 @@ fn choose_route(model: &Model, routing: &Routing) -> Result<Route, ApiError> {
     routes.sort_by_key(|route| place(route));
     routes.first().map(|route| (*route).clone()).ok_or_else(|| {
         let known: Vec<_> = model.routes.iter().map(|route| route.provider.as_str()).collect();
-        let message = format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
+        let message =
+            format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
         ApiError::bad_request("no_route", "routing", message)
     })
 }

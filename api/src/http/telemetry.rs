@@ -24,6 +24,13 @@ pub async fn observe(request: Request, next: Next) -> Response {
                       "status" => status.to_string())
     .increment(1);
     let elapsed_ms = elapsed.as_millis();
-    tracing::debug!(request.id = id, http.method = method, http.route = route, http.status = status, elapsed_ms, "request {id}");
+    tracing::debug!(
+        request.id = id,
+        http.method = method,
+        http.route = route,
+        http.status = status,
+        elapsed_ms,
+        "request {id}"
+    );
     response
 }

@@ -34,7 +34,10 @@ pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
         metrics::gauge!("kiln_files_stuck").set(u32::try_from(stuck).unwrap_or(u32::MAX));
         metrics::counter!("kiln_files_deleted_total").increment(deleted);
         if failed > 0 {
-            bail!("{failed} of {} files could not be deleted; they are tried again in an hour", deleted + failed);
+            bail!(
+                "{failed} of {} files could not be deleted; they are tried again in an hour",
+                deleted + failed
+            );
         }
         Ok(())
     }

@@ -50,9 +50,21 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 /// The page.
 pub const TASKS: &[Task] = &[
     // Jobs whose worker vanished get another, or fail after their last try.
-    Task { name: "rescue-lost-jobs", cron: "*/5 * * * * *", missed: Missed::RunOnce, lease: MINUTE, run: rescue::run },
+    Task {
+        name: "rescue-lost-jobs",
+        cron: "*/5 * * * * *",
+        missed: Missed::RunOnce,
+        lease: MINUTE,
+        run: rescue::run,
+    },
     // Jobs past their deadline expire, and their tokens go back.
-    Task { name: "expire-overdue-jobs", cron: "*/5 * * * * *", missed: Missed::RunOnce, lease: MINUTE, run: expire::run },
+    Task {
+        name: "expire-overdue-jobs",
+        cron: "*/5 * * * * *",
+        missed: Missed::RunOnce,
+        lease: MINUTE,
+        run: expire::run,
+    },
     // Files past their time are deleted, object and row. A run that was missed waits for the night, when storage is idle.
     Task {
         name: "delete-expired-files",
@@ -70,7 +82,13 @@ pub const TASKS: &[Task] = &[
         run: files::retry,
     },
     // Cached results are forgotten after 24 hours.
-    Task { name: "evict-cached-results", cron: "0 */10 * * * *", missed: Missed::RunOnce, lease: FIVE_MINUTES, run: cache::run },
+    Task {
+        name: "evict-cached-results",
+        cron: "0 */10 * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: cache::run,
+    },
     // Idempotency keys are forgotten after 24 hours.
     Task {
         name: "evict-idempotency-keys",
@@ -80,7 +98,13 @@ pub const TASKS: &[Task] = &[
         run: idempotency::run,
     },
     // The books are checked against the balances and the open jobs.
-    Task { name: "audit-ledger", cron: "0 0 4 * * *", missed: Missed::RunOnce, lease: HALF_AN_HOUR, run: audit::run },
+    Task {
+        name: "audit-ledger",
+        cron: "0 0 4 * * *",
+        missed: Missed::RunOnce,
+        lease: HALF_AN_HOUR,
+        run: audit::run,
+    },
 ];
 
 /// The task called `name`.

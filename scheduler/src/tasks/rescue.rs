@@ -16,7 +16,8 @@ pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
         for job in &swept.closed {
             tracing::error!(job.id = %job, "job {job} failed: its worker was lost too often");
         }
-        metrics::counter!("kiln_jobs_rescued_total").increment(u64::try_from(swept.rescued.len()).unwrap_or(0));
+        metrics::counter!("kiln_jobs_rescued_total")
+            .increment(u64::try_from(swept.rescued.len()).unwrap_or(0));
         announce(ctx, &swept);
         Ok(())
     }

@@ -65,7 +65,8 @@ pub async fn rescue_lost(db: &PgPool, max_tries: i16, now: DateTime<Utc>) -> Res
         message: format!("its worker was lost {max_tries} times"),
         retryable: true,
     });
-    let rescued = rescued.into_iter().filter_map(|row| Some((row.job, Medium::from_word(&row.pool)?))).collect();
+    let rescued =
+        rescued.into_iter().filter_map(|row| Some((row.job, Medium::from_word(&row.pool)?))).collect();
     let mut swept = Swept { rescued, closed: Vec::new() };
     for job in spent {
         if close(db, Fence::Lost { job, max_tries }, &verdict, now).await? {

@@ -24,19 +24,32 @@ pub struct Answer {
 impl Answer {
     /// The id of the job it shows.
     pub fn job(&self) -> JobId {
-        self.json["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no job in {self:?}"))
+        self.json["id"]
+            .as_str()
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| panic!("no job in {self:?}"))
     }
 
     /// Status, code and param of an error.
     pub fn error(&self) -> (u16, &str, &str) {
         let error = &self.json["error"];
-        (self.status.as_u16(), error["code"].as_str().unwrap_or("none"), error["param"].as_str().unwrap_or("none"))
+        (
+            self.status.as_u16(),
+            error["code"].as_str().unwrap_or("none"),
+            error["param"].as_str().unwrap_or("none"),
+        )
     }
 }
 
 impl Account {
     /// Any request, with headers.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
         for (name, value) in headers {
             request = request.header(*name, *value);

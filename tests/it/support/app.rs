@@ -157,7 +157,8 @@ impl TestApp {
         let id = account::open_account(&self.db, "test", self.now()).await.expect("open an account");
         if tokens > 0 {
             let reference = EntryId::new().to_string();
-            let given = billing::move_tokens(&self.db, id, tokens, &reference, "for the test", self.now()).await;
+            let given =
+                billing::move_tokens(&self.db, id, tokens, &reference, "for the test", self.now()).await;
             given.expect("give tokens");
         }
         self.key(id, KeyRole::Member).await
@@ -207,8 +208,11 @@ impl TestApp {
             if ran > 0 {
                 continue;
             }
-            let next: Option<DateTime<Utc>> =
-                scalar(&self.db, "select min(least(coalesce(run_at, lease_until, now()), deadline)) from queue").await;
+            let next: Option<DateTime<Utc>> = scalar(
+                &self.db,
+                "select min(least(coalesce(run_at, lease_until, now()), deadline)) from queue",
+            )
+            .await;
             let Some(next) = next else { return };
             // A second more: sweeps run on whole ticks of five seconds and give their own grace.
             self.clock.advance_to(next.max(self.now() + TimeDelta::seconds(1)));
@@ -247,7 +251,8 @@ impl TestApp {
 
     /// Sends every notice that is due, once.
     pub async fn deliver(&self) -> usize {
-        let due = notice::claim(&self.db, 100, Duration::from_secs(60), self.now()).await.expect("claim notices");
+        let due =
+            notice::claim(&self.db, 100, Duration::from_secs(60), self.now()).await.expect("claim notices");
         for due in &due {
             notify::deliver(&self.delivery, due).await;
         }

@@ -81,7 +81,10 @@ fn with_database(server: &str, name: &str) -> String {
 }
 
 async fn run(connection: &mut PgConnection, sql: &str) {
-    sqlx::query(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 /// The one value of a query, for looking behind the front door.

@@ -55,7 +55,8 @@ impl Receiver {
         let router = Router::new().route("/hook", post(receive)).with_state(inbox.clone());
         let stop = process.clone();
         process.spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.stopping().await });
+            let served =
+                axum::serve(listener, router).with_graceful_shutdown(async move { stop.stopping().await });
             served.await.expect("receive webhooks");
         });
         Self { url, inbox }
@@ -64,17 +65,22 @@ impl Receiver {
     /// The next webhook is answered so.
     pub fn answer(&self, status: u16, headers: &[(&'static str, &str)]) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.inbox.lock().unwrap().answers.push_back((status, headers));
+        self.inbox.lock().expect("no panic while locked").answers.push_back((status, headers));
     }
 
     pub fn received(&self) -> Vec<Received> {
-        self.inbox.lock().unwrap().received.clone()
+        self.inbox.lock().expect("no panic while locked").received.clone()
     }
 }
 
-async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let mut inbox = inbox.lock().unwrap();
+async fn receive(
+    State(inbox): State<Arc<Mutex<Inbox>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, HeaderMap) {
+    let header =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let mut inbox = inbox.lock().expect("no panic while locked");
     inbox.received.push(Received {
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp").parse().unwrap_or(0),
@@ -84,7 +90,7 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
     let (status, extra) = inbox.answers.pop_front().unwrap_or((204, Vec::new()));
     let mut answered = HeaderMap::new();
     for (name, value) in extra {
-        answered.insert(name, value.parse().unwrap());
+        answered.insert(name, value.parse().expect("a header"));
     }
-    (StatusCode::from_u16(status).unwrap(), answered)
+    (StatusCode::from_u16(status).expect("a status"), answered)
 }

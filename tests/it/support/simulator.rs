@@ -24,14 +24,17 @@ impl Simulator {
         let stop = process.clone();
         process.spawn(async move {
             let options = Options { state_dir: None, pace };
-            simulator::serve(listener, options, async move { stop.stopping().await }).await.expect("simulate");
+            simulator::serve(listener, options, async move { stop.stopping().await })
+                .await
+                .expect("simulate");
         });
         Self { url, http: http.clone() }
     }
 
     /// Orders a fault: `{"provider","op","contains","fault","value","times"}`.
     pub async fn order(&self, fault: Value) {
-        let answer = self.http.post(format!("{}/control/faults", self.url)).json(&fault).send().await.expect("order");
+        let answer =
+            self.http.post(format!("{}/control/faults", self.url)).json(&fault).send().await.expect("order");
         assert!(answer.status().is_success(), "{fault}: {}", answer.text().await.expect("text"));
     }
 
@@ -42,7 +45,8 @@ impl Simulator {
 
     /// Every submit whose prompt contains `text`.
     pub async fn submits(&self, text: &str) -> Value {
-        let url = reqwest::Url::parse_with_params(&format!("{}/control/submits", self.url), [("contains", text)]);
+        let url =
+            reqwest::Url::parse_with_params(&format!("{}/control/submits", self.url), [("contains", text)]);
         self.http.get(url.expect("a URL")).send().await.expect("ask").json().await.expect("JSON")
     }
 

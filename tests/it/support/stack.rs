@@ -140,7 +140,9 @@ impl Stack {
     pub async fn account(&self, tokens: i64) -> Account {
         let now = SystemClock.now();
         let id = account::open_account(&self.db, "test", now).await.expect("open an account");
-        billing::move_tokens(&self.db, id, tokens, &id.to_string(), "for the test", now).await.expect("give tokens");
+        billing::move_tokens(&self.db, id, tokens, &id.to_string(), "for the test", now)
+            .await
+            .expect("give tokens");
         let key = account::issue_key(&self.db, id, KeyRole::Member, "test", now).await.expect("issue a key");
         let key = key.secret.expose_secret().to_owned();
         Account { id, key, base: self.base.clone(), http: self.http.clone() }

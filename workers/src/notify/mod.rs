@@ -127,7 +127,9 @@ pub async fn deliver(ctx: &Ctx, due: &Due) {
     match notice::record(&ctx.db, due, &sent, ctx.clock.now()).await {
         Ok(true) => {}
         Ok(false) => tracing::warn!(notice.id = %due.id, "lease of {} lost", due.id),
-        Err(error) => tracing::warn!(notice.id = %due.id, %error, "try of {} not written down; it is sent again", due.id),
+        Err(error) => {
+            tracing::warn!(notice.id = %due.id, %error, "try of {} not written down; it is sent again", due.id)
+        }
     }
 }
 

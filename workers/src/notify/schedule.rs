@@ -8,7 +8,8 @@ use rand::RngExt;
 use std::time::Duration;
 
 /// Waits before the second and each further try, in seconds; the first is at once.
-const WAITS_SECS: [i64; 9] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
+const WAITS_SECS: [i64; 9] =
+    [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600];
 
 /// Tries of a notice, the first included.
 pub const TRIES: usize = WAITS_SECS.len() + 1;
@@ -23,7 +24,8 @@ pub fn next_try(tries: usize, advice: Option<Duration>, now: DateTime<Utc>) -> O
     // Up to a tenth longer, so that the many notices of an outage do not all come back in the same second.
     let jitter = rand::rng().random_range(0..=wait.max(10) / 10);
     let planned = TimeDelta::seconds(wait + jitter);
-    let advised = advice.and_then(|advice| TimeDelta::from_std(advice).ok()).unwrap_or_default().min(ADVICE_MAX);
+    let advised =
+        advice.and_then(|advice| TimeDelta::from_std(advice).ok()).unwrap_or_default().min(ADVICE_MAX);
     Some(now + planned.max(advised))
 }
 
@@ -48,7 +50,9 @@ mod tests {
     #[test]
     fn a_receiver_may_ask_for_more_patience_but_not_for_ever() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let wait = |advice_secs| (next_try(1, Some(Duration::from_secs(advice_secs)), now).unwrap() - now).num_seconds();
+        let wait = |advice_secs| {
+            (next_try(1, Some(Duration::from_secs(advice_secs)), now).unwrap() - now).num_seconds()
+        };
         assert!((5..=6).contains(&wait(1)), "less patience than planned is not followed");
         assert_eq!(wait(90), 90);
         assert_eq!(wait(10_000_000), 24 * 3600);

@@ -133,6 +133,10 @@ impl Answer {
     }
 
     /// An error of `class` with the vendor's words, the status, and its advice on when to come back.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a date in a vendor's header is compared with the real time"
+    )]
     pub fn error(&self, class: ErrorClass, words: &str) -> ProviderError {
         let request_id = self.headers.get("x-request-id").and_then(|id| id.to_str().ok());
         let request_id = request_id.map_or_else(String::new, |id| format!(", request {id}"));
