@@ -26,6 +26,8 @@ create table jobs (
     webhook_events   text[] not null default '{}',  -- which ends it wants to hear of; empty is all
     metadata         jsonb not null default '{}',   -- the caller's own string pairs
     traceparent      text,                          -- W3C trace context of the submit, joined by the worker
+    -- SHA-256 of model and input, where the same request may be answered from the cache.
+    request_hash     bytea,
     created_at       timestamptz not null,
     started_at       timestamptz,                   -- first claim, copied from the queue at the end
     finished_at      timestamptz,

@@ -57,6 +57,8 @@ pub struct Model {
     pub price: Tokens,
     /// How long a job may take, unless it asks for less.
     pub deadline: Duration,
+    /// When the same input gives the same answer again.
+    pub cacheable: Cacheable,
     /// Where it can be made, best first; never empty.
     pub routes: Vec<Route>,
     /// JSON Schema of the input, published with the model.
@@ -64,6 +66,19 @@ pub struct Model {
     /// Fields of the input that name files.
     pub file_fields: Vec<String>,
     validator: Validator,
+}
+
+/// When a request may be answered from the cache of its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cacheable {
+    /// Each answer is new.
+    #[default]
+    Never,
+    /// With `temperature` 0.
+    AtZeroTemperature,
+    /// The same input always gives the same answer.
+    Always,
 }
 
 /// One way to make a model's result.
@@ -101,6 +116,8 @@ struct ModelEntry {
     task: String,
     price_tokens: i64,
     deadline_seconds: u64,
+    #[serde(default)]
+    cacheable: Cacheable,
     route: Vec<Route>,
     /// Narrower words for some of the task's fields.
     #[serde(default)]
@@ -157,6 +174,7 @@ impl Model {
                 .with_context(|| format!("task {} has no medium", entry.task))?,
             price: Tokens::new(entry.price_tokens).context("its price is negative")?,
             deadline: Duration::from_secs(entry.deadline_seconds),
+            cacheable: entry.cacheable,
             routes: entry.route,
             file_fields: file_fields(&schema),
             id: entry.id,
@@ -165,6 +183,19 @@ impl Model {
             schema,
             validator,
         })
+    }
+
+    /// Whether this input gives the same answer again. A file of the web may change, so one that names such a file does not.
+    pub fn is_cacheable(&self, input: &Value) -> bool {
+        let from_web = |field: &String| {
+            input.get(field).and_then(Value::as_str).is_some_and(|source| source.starts_with("http"))
+        };
+        let repeats = match self.cacheable {
+            Cacheable::Never => false,
+            Cacheable::AtZeroTemperature => input.get("temperature").and_then(Value::as_f64) == Some(0.0),
+            Cacheable::Always => true,
+        };
+        repeats && !self.file_fields.iter().any(from_web)
     }
 
     /// Checks an input against the schema; reports the first thing wrong.

@@ -200,6 +200,60 @@ async fn a_repeat_of_the_request_that_took_the_last_tokens_is_still_a_repeat() {
 }
 
 #[tokio::test]
+async fn the_same_request_to_a_model_that_repeats_itself_is_answered_from_the_cache_for_free() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "tts-1", "input": { "text": "say it again", "format": "wav" }, "webhook": { "url": receiver.url } });
+    let first = alice.post("/v1/jobs", body.clone()).await.job();
+    app.drain().await;
+    let headers = [("Idempotency-Key", "cached"), ("Prefer", "wait=0")];
+    let cached = alice.send(Method::POST, "/v1/jobs", &headers, Some(&body)).await;
+    assert_eq!(
+        (cached.status, cached.json["status"].as_str()),
+        (StatusCode::OK, Some("succeeded")),
+        "{}",
+        cached.json
+    );
+    assert_eq!(
+        (&cached.json["output"]["cached"], cached.json["price"]["charged"].as_i64()),
+        (&json!(true), Some(0))
+    );
+    assert_ne!(cached.job(), first);
+    let url = cached.json["output"]["files"][0]["url"].as_str().expect("a file");
+    assert_eq!(app.http.get(url).send().await.expect("fetch").status(), StatusCode::OK);
+    let again = alice.send(Method::POST, "/v1/jobs", &headers, Some(&body)).await;
+    assert_eq!(again.job(), cached.job(), "a repeat of a cached answer is still a repeat");
+    assert_eq!(alice.tokens().await, (8000, 0), "paid once");
+    assert_eq!(app.simulator.paid("say it again").await, 1);
+    app.deliver().await;
+    assert_eq!(receiver.received().len(), 2, "both ends are told");
+
+    let mut off = body.clone();
+    off["cache"] = json!("off");
+    let fresh = alice.post("/v1/jobs", off).await.job();
+    assert_eq!(alice.job(fresh).await["status"], "queued");
+    let bob = app.account(10_000).await;
+    let theirs = bob.post("/v1/jobs", body.clone()).await.job();
+    assert_eq!(bob.job(theirs).await["status"], "queued", "a cache belongs to its account");
+    let warm = alice.submit("gpt-4o", json!({ "prompt": "warm" })).await;
+    let cold = alice.submit("gpt-4o", json!({ "prompt": "cold", "temperature": 0 })).await;
+    app.drain().await;
+    let warm_again = alice.submit("gpt-4o", json!({ "prompt": "warm" })).await;
+    let cold_again = alice.submit("gpt-4o", json!({ "temperature": 0, "prompt": "cold" })).await;
+    assert_eq!(alice.job(warm_again).await["status"], "queued");
+    let (cold, cold_again) = (alice.job(cold).await, alice.job(cold_again).await);
+    assert_eq!(cold_again["output"]["text"], cold["output"]["text"]);
+    assert_ne!(alice.job(warm).await["id"], cold["id"]);
+
+    app.clock.advance(TimeDelta::hours(25));
+    let next_day = alice.post("/v1/jobs", body).await.job();
+    assert_eq!(alice.job(next_day).await["status"], "queued", "a day later it is made anew");
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn twenty_requests_at_once_with_one_key_make_one_job() {
     let app = TestApp::new().await;
     let alice = app.account(100_000).await;

@@ -60,9 +60,18 @@ pub async fn create(
             (id, false)
         }
         Submitted::Repeat(id) => (id, true),
+        Submitted::Cached(id) => {
+            ctx.wakes.send(Wake::Notice);
+            tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, "job {id} answered from the cache");
+            (id, false)
+        }
     };
-    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "repeated" => repeated.to_string())
-        .increment(1);
+    let how = match submitted {
+        Submitted::New(_) => "new",
+        Submitted::Repeat(_) => "repeat",
+        Submitted::Cached(_) => "cached",
+    };
+    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "how" => how).increment(1);
     let view = await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?;
     Ok(accepted(&view, wait, repeated))
 }

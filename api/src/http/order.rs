@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::models;
 use crate::{ApiError, Ctx};
@@ -46,9 +47,8 @@ pub struct NewJob {
     metadata: BTreeMap<String, String>,
     #[serde(default)]
     routing: Routing,
-    /// Accepted for the contract's sake; every request is generated anew.
-    #[serde(default, rename = "cache")]
-    _cache: CacheChoice,
+    #[serde(default)]
+    cache: CacheChoice,
 }
 
 /// Whom to tell of the end.
@@ -80,11 +80,13 @@ enum Sort {
     Reliability,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CacheChoice {
+    /// A request that was answered within a day is answered the same again, where the model is one that repeats itself.
     #[default]
     Default,
+    /// Made anew, and not remembered.
     Off,
 }
 
@@ -129,6 +131,8 @@ impl NewJob {
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
             idempotency: idempotency(headers, body_hash)?,
             traceparent: traceparent(headers),
+            request_hash: (self.cache == CacheChoice::Default && model.is_cacheable(&self.input))
+                .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
             model: self.model,
             input: self.input,

@@ -17,7 +17,7 @@ with closed as (
         expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end
     from closed c
     where j.id = c.job_id
-    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, c.attempt
+    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, j.request_hash, c.attempt
 ), money as (
     update accounts a
     set held_tokens = a.held_tokens - j.held_tokens, available_tokens = a.available_tokens + j.held_tokens - $10
@@ -44,6 +44,14 @@ with closed as (
     from job j,
          unnest($16::uuid[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::int[], $22::int[], $23::float8[])
          with ordinality as f (id, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds, n)
+), cached as (
+    -- The same request within a day is answered with this. A result of several files is not; a copy would need ids for them.
+    insert into result_cache (account_id, request_hash, job_id, created_at, expires_at)
+    select account_id, request_hash, id, $11, $11 + interval '24 hours'
+    from job
+    where request_hash is not null and $5 = 'succeeded' and cardinality($16) <= 1
+    on conflict (account_id, request_hash) do update
+    set job_id = excluded.job_id, created_at = excluded.created_at, expires_at = excluded.expires_at
 ), told as (
     insert into notices (id, job_id, account_id, channel, event, target, run_at, created_at)
     select $15::uuid, id, account_id, 'webhook', 'job.' || $5, webhook_url, $11, $11

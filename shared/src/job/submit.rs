@@ -16,7 +16,7 @@ use crate::{
     billing::{Tokens, balance},
     catalog::Route,
     db::broken_constraint,
-    id::{AccountId, EntryId, JobId, KeyId},
+    id::{AccountId, EntryId, FileId, JobId, KeyId, NoticeId},
 };
 
 /// A job as ordered: everything decided, nothing written yet.
@@ -54,6 +54,18 @@ pub struct Order {
     pub idempotency: Option<Idempotency>,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
+    /// SHA-256 of model and input, where the same request may be answered from the cache.
+    pub request_hash: Option<Vec<u8>>,
+}
+
+impl Order {
+    fn webhook_parts(&self) -> (Option<&str>, &[String]) {
+        self.webhook.as_ref().map_or((None, &[]), |webhook| (Some(&webhook.url), &webhook.events))
+    }
+
+    fn idempotency_parts(&self) -> (Option<&str>, Option<&[u8]>) {
+        self.idempotency.as_ref().map_or((None, None), |given| (Some(&given.key), Some(&given.body_hash)))
+    }
 }
 
 /// Whom to tell of a job's end.
@@ -81,6 +93,8 @@ pub enum Submitted {
     New(JobId),
     /// The key was seen before with the same body: this job, nothing new.
     Repeat(JobId),
+    /// A new job that is already over, with the answer of an earlier one; free.
+    Cached(JobId),
 }
 
 /// Why an order was not accepted; nothing is held.
@@ -107,7 +121,12 @@ pub enum SubmitError {
 /// # Errors
 /// See [`SubmitError`]; on any of them nothing was written.
 pub async fn submit(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<Submitted, SubmitError> {
-    match insert(db, order, now).await {
+    let inserted = match reuse(db, order, now).await {
+        Ok(true) => return Ok(Submitted::Cached(order.job)),
+        Ok(false) => insert(db, order, now).await,
+        Err(error) => Err(error),
+    };
+    match inserted {
         Ok(true) => Ok(Submitted::New(order.job)),
         Ok(false) => {
             // A repeat of a request that took the last tokens is still a repeat.
@@ -125,17 +144,40 @@ pub async fn submit(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<Su
     }
 }
 
+/// Answers an order with the result of an earlier job. `false` when there is none.
+async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    let Some(request_hash) = &order.request_hash else { return Ok(false) };
+    let (url, events) = order.webhook_parts();
+    let (key, body_hash) = order.idempotency_parts();
+    let reused = sqlx::query_file!(
+        "src/job/reuse.sql",
+        order.account.0,
+        request_hash,
+        now,
+        order.job.0,
+        order.key.0,
+        order.priority.rank(),
+        url,
+        events,
+        serde_json::json!(order.metadata),
+        order.traceparent,
+        order.deadline,
+        FileId::new().0,
+        NoticeId::new().0,
+        key,
+        body_hash,
+        order.input,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(reused.is_some())
+}
+
 /// `false` when the account has too little.
 async fn insert(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let cost_usd: Decimal = order.route.cost_usd;
-    let (url, events) = match &order.webhook {
-        Some(webhook) => (Some(webhook.url.as_str()), webhook.events.as_slice()),
-        None => (None, [].as_slice()),
-    };
-    let (key, body_hash) = match &order.idempotency {
-        Some(idempotency) => (Some(idempotency.key.as_str()), Some(idempotency.body_hash.as_slice())),
-        None => (None, None),
-    };
+    let (url, events) = order.webhook_parts();
+    let (key, body_hash) = order.idempotency_parts();
     let accepted = sqlx::query_file!(
         "src/job/submit.sql",
         order.account.0,
@@ -161,6 +203,7 @@ async fn insert(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, 
         EntryId::new().0,
         key,
         body_hash,
+        order.request_hash,
     )
     .fetch_optional(db)
     .await?;
