@@ -40,12 +40,27 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
         })?;
         let whole: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
+        if has_zero(&whole) {
+            return Err(ApiError::invalid_json(
+                "the request body holds the character U+0000, which we cannot store",
+            ));
+        }
         let hash = Sha256::digest(whole.to_string()).to_vec();
         let value = serde_path_to_error::deserialize(whole).map_err(|error| {
             let (path, inner) = (error.path().to_string(), error.into_inner().to_string());
             refuse_shape(&path, &inner)
         })?;
         Ok(Self { value, hash })
+    }
+}
+
+/// Whether any text in it holds the one character that Postgres cannot keep.
+fn has_zero(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_zero),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_zero(value)),
+        _ => false,
     }
 }
 

@@ -185,6 +185,8 @@ async fn a_body_that_is_not_json_is_refused() {
     assert_eq!(post("application/json", b"\xff\xfe".to_vec()).await.error().1, "invalid_json");
     assert_eq!(post("application/json", b"[]".to_vec()).await.error().0, 400);
     assert_eq!(post("text/plain", b"{}".to_vec()).await.error(), (415, "unsupported_media_type", "none"));
+    let zero = br#"{"model":"gpt-4o","input":{"prompt":"a\u0000b"}}"#.to_vec();
+    assert_eq!(post("application/json", zero).await.error(), (400, "invalid_json", "none"));
     let huge = format!("{{\"model\":\"{}\"}}", "x".repeat(15 * 1024 * 1024));
     assert_eq!(post("application/json", huge.into_bytes()).await.error(), (413, "request_too_large", "none"));
     let deep = "[".repeat(100_000);

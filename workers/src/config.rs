@@ -19,6 +19,8 @@ pub struct Vendor {
     pub base_url: String,
     /// Key; for Kling the secret key.
     pub key: SecretString,
+    /// The simulator stands in.
+    pub simulated: bool,
 }
 
 /// The vendors this process may call. One without a key, where no simulator stands in, is not there.
@@ -79,16 +81,16 @@ impl Vendors {
     /// The adapters for these vendors, and the local one, which needs none.
     pub fn adapters(self, http: &reqwest::Client) -> Providers {
         let mut adapters: Vec<Arc<dyn Provider>> = vec![Arc::new(Local::new())];
-        if let Some(Vendor { base_url, key }) = self.openai {
+        if let Some(Vendor { base_url, key, .. }) = self.openai {
             adapters.push(Arc::new(OpenAi::new(http.clone(), base_url, key)));
         }
-        if let Some(Vendor { base_url, key }) = self.gemini {
+        if let Some(Vendor { base_url, key, .. }) = self.gemini {
             adapters.push(Arc::new(Gemini::new(http.clone(), base_url, key)));
         }
-        if let Some((access_key, Vendor { base_url, key })) = self.kling {
+        if let Some((access_key, Vendor { base_url, key, .. })) = self.kling {
             adapters.push(Arc::new(Kling::new(http.clone(), base_url, access_key, key)));
         }
-        if let Some(Vendor { base_url, key }) = self.minimax {
+        if let Some(Vendor { base_url, key, .. }) = self.minimax {
             adapters.push(Arc::new(MiniMax::new(http.clone(), base_url, key)));
         }
         Providers::new(adapters)
@@ -105,10 +107,14 @@ fn choose(
     simulated_key: &str,
 ) -> Option<Vendor> {
     match (key, simulator) {
-        (Some(key), _) => Some(Vendor { base_url: base.unwrap_or_else(|| default.into()), key: key.into() }),
+        (Some(key), _) => {
+            let base_url = base.unwrap_or_else(|| default.into());
+            Some(Vendor { base_url, key: key.into(), simulated: false })
+        }
         (None, Some(simulator)) => Some(Vendor {
             base_url: format!("{}/{path}", simulator.trim_end_matches('/')),
             key: simulated_key.to_owned().into(),
+            simulated: true,
         }),
         (None, None) => None,
     }

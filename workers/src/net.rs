@@ -47,8 +47,9 @@ impl Web {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(allow_private: bool) -> anyhow::Result<Self> {
+        // A proxy would resolve names itself, past the guard.
         let guard = |builder: reqwest::ClientBuilder| {
-            if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) }
+            if allow_private { builder } else { builder.no_proxy().dns_resolver(Arc::new(PublicOnly)) }
         };
         let checked = Policy::custom(move |attempt| {
             if attempt.previous().len() > REDIRECTS {

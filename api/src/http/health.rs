@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::{ApiError, Ctx};
-use shared::{billing, db, job};
+use shared::{db, job};
 
 /// Longest wait for a dependency's word; a probe must answer even when nothing else does.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -52,9 +52,6 @@ pub async fn metrics(State(ctx): State<Ctx>) -> Result<impl IntoResponse, ApiErr
                 metrics::gauge!("kiln_queue_jobs", "pool" => depth.pool.clone(), "state" => state).set(count);
             }
         }
-    }
-    if let Ok(drifted) = billing::audit(&ctx.db).await {
-        metrics::gauge!("kiln_ledger_drifted_accounts").set(u32::try_from(drifted.len()).unwrap_or(u32::MAX));
     }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()))
 }

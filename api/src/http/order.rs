@@ -171,13 +171,8 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
     if metadata.keys().any(|key| key.is_empty() || key.len() > METADATA_KEY_LEN) {
         return invalid(format!("a metadata key has 1 to {METADATA_KEY_LEN} bytes"));
     }
-    if metadata
-        .iter()
-        .any(|(key, value)| value.len() > METADATA_VALUE_LEN || format!("{key}{value}").contains('\0'))
-    {
-        return invalid(format!(
-            "a metadata value has at most {METADATA_VALUE_LEN} bytes, none of them zero"
-        ));
+    if metadata.values().any(|value| value.len() > METADATA_VALUE_LEN) {
+        return invalid(format!("a metadata value has at most {METADATA_VALUE_LEN} bytes"));
     }
     Ok(())
 }
