@@ -88,7 +88,7 @@ create table attempts (
     provider_ref    text,                           -- the vendor's task id, once known
     outcome         text,                           -- succeeded, failed, abandoned; null while open or unknown
     error           text,                           -- class and message, for operators
-    cost_usd        numeric,                        -- what it cost us, exact
+    cost_usd        numeric,                        -- list price of a success, exact; null unless it was one
     started_at      timestamptz not null,           -- when the intent was written
     finished_at     timestamptz,
     constraint attempts_pkey primary key (job_id, attempt),

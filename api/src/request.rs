@@ -126,7 +126,13 @@ impl FromRequestParts<Ctx> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _: &Ctx) -> Result<Self, ApiError> {
         let text = parts.uri.query().unwrap_or_default();
-        Ok(Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        if pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            let message = "the query holds the character U+0000";
+            return Err(ApiError::bad_request("invalid_query", "query", message));
+        }
+        Ok(Self(pairs))
     }
 }
 

@@ -79,5 +79,12 @@ async fn open_account(name: &str, tokens: i64, operator: bool) -> anyhow::Result
     let role = if operator { KeyRole::Operator } else { KeyRole::Member };
     let key = account::issue_key(&db, account, role, "made by kiln open-account", now).await?;
     println!("account: {account}\napi key: {}", key.secret.expose_secret());
+    match config::Identity::from_env() {
+        Ok(identity) => {
+            let secret = account::webhook_secret(&identity.secret, account);
+            println!("webhook secret: {}", secret.expose_secret());
+        }
+        Err(error) => println!("webhook secret: not shown, {error:#}"),
+    }
     Ok(())
 }

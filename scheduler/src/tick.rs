@@ -60,7 +60,7 @@ pub async fn run_if_due(ctx: &Ctx, task: &Task) -> anyhow::Result<bool> {
         && now - tick > grace
     {
         tracing::warn!(task = task.name, %tick, "tick of {} missed and passed over", task.name);
-        schedule::skip_to(&ctx.db, task.name, tick).await?;
+        schedule::skip_to(&ctx.db, task.name, tick, now).await?;
         return Ok(false);
     }
     let Some(token) = schedule::take_tick(&ctx.db, task.name, tick, task.lease, now).await? else {

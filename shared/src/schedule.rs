@@ -54,15 +54,23 @@ pub async fn take_tick(
     Ok((taken.rows_affected() == 1).then_some(token))
 }
 
-/// Passes over every tick up to `tick` without running them, as the task's policy for missed ones says.
+/// Passes over every tick up to `tick` without running them, as the task's policy for missed ones says; not while someone
+/// is on one.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn skip_to(db: &PgPool, task: &str, tick: DateTime<Utc>) -> Result<(), sqlx::Error> {
+pub async fn skip_to(
+    db: &PgPool,
+    task: &str,
+    tick: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update schedule set last_tick = $2 where task = $1 and last_tick < $2 and lease_token is null",
+        "update schedule set last_tick = $2, lease_token = null, lease_until = null
+         where task = $1 and last_tick < $2 and (lease_until is null or lease_until <= $3)",
         task,
-        tick
+        tick,
+        now,
     )
     .execute(db)
     .await?;

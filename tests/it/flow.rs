@@ -382,6 +382,7 @@ async fn the_catalogue_shows_price_task_and_schema() {
         assert_eq!(&alice.get(&path).await.json, model);
     }
     assert_eq!(alice.get("/v1/models/none").await.error(), (404, "model_not_found", "model"));
+    assert_eq!(alice.get("/v1/models/%FF").await.error().0, 404);
     app.finish().await;
 }
 

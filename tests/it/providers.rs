@@ -135,6 +135,19 @@ async fn an_answer_that_was_lost_is_followed_by_each_vendors_policy() {
 }
 
 #[tokio::test]
+async fn a_video_from_a_picture_is_found_again_after_a_lost_answer() {
+    let app = TestApp::new().await;
+    let alice = app.account(38_000).await;
+    let input = json!({ "prompt": "[[sim:drop]] from a picture", "image": crate::flow::picture() });
+    let id = alice.submit("kling", input).await;
+    app.drain().await;
+    let job = alice.job(id).await;
+    assert_eq!((job["status"].as_str(), job["attempts"].as_i64()), (Some("succeeded"), Some(1)), "{job}");
+    assert_eq!(app.simulator.paid("from a picture").await, 1);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_poll_that_fails_leaves_the_task_and_the_hold_alone() {
     let mut cases = Vec::new();
     for model in ["kling", "hailuo"] {

@@ -69,6 +69,20 @@ async fn a_stale_worker_cannot_touch_a_job_that_another_is_running() {
 }
 
 #[tokio::test]
+async fn an_intent_whose_commit_was_not_confirmed_may_be_written_again() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    alice.submit("gpt-4o", json!({ "prompt": "again" })).await;
+    let claimed = app.claim(Medium::Text).await.pop().expect("the job");
+    for _ in 0..2 {
+        assert!(job::begin_attempt(&app.db, claimed.lease, 1, app.now()).await.expect("begin"));
+    }
+    app.clock.advance(TimeDelta::minutes(2));
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn two_workers_that_finish_the_same_lease_close_it_once() {
     let app = TestApp::new().await;
     let alice = app.account(1000).await;

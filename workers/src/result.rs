@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
+use serde_json::Value;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::{
@@ -59,12 +60,32 @@ pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result
         let Some(kind) = expected else { break };
         files.push(keep_file(ctx, claimed.job(), position, artifact, kind).await?);
     }
-    let (text, usage, extra) = (artifacts.text.clone(), artifacts.usage.clone(), artifacts.extra.clone());
+    let text = artifacts.text.as_deref().map(without_zeros);
+    let usage = artifacts.usage.clone().map(json_without_zeros);
+    let extra = artifacts.extra.clone().map(json_without_zeros);
     Ok(Output { text, usage, extra, files })
 }
 
+/// The character U+0000 is the one that Postgres cannot keep; a vendor's answer must not fail because of it.
+fn without_zeros(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+fn json_without_zeros(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_zeros(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(json_without_zeros).collect()),
+        Value::Object(fields) => {
+            let cleaned =
+                fields.into_iter().map(|(name, value)| (without_zeros(&name), json_without_zeros(value)));
+            Value::Object(cleaned.collect())
+        }
+        other => other,
+    }
+}
+
 /// What a task's files must be; none where the result is text.
-fn expected_kind(task: &str, input: &serde_json::Value) -> Option<Kind> {
+fn expected_kind(task: &str, input: &Value) -> Option<Kind> {
     match task {
         "image.vectorize" => Some(Kind::Vector),
         "audio.speech" if input.get("format").is_some_and(|format| format == "pcm") => Some(Kind::Pcm),

@@ -259,6 +259,11 @@ async fn keep_patiently(
 
 /// Station 7: writes the outcome.
 pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
+    // A failure on the last try is the end.
+    let outcome = match outcome {
+        Outcome::Retry(_, error) if tries(claimed) + 1 >= ctx.timing.max_tries => Outcome::Fail(error),
+        outcome => outcome,
+    };
     let word = match &outcome {
         Outcome::Done(_) => "done",
         Outcome::Wait(_) => "wait",
@@ -273,9 +278,6 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             close(ctx, claimed, Verdict::Succeeded { output, charge }).await
         }
         Outcome::Fail(error) => close(ctx, claimed, Verdict::Failed(error)).await,
-        Outcome::Retry(_, error) if tries(claimed) + 1 >= ctx.timing.max_tries => {
-            close(ctx, claimed, Verdict::Failed(error)).await
-        }
         Outcome::Retry(pause, error) => {
             let now = ctx.clock.now();
             let why = format!("{}: {}", error.code, error.message);

@@ -1,12 +1,9 @@
 //! What is on offer, in OpenAI's shape and with what it lacks: medium, task, price and the schema of the input.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use crate::{ApiError, Ctx, auth::Caller};
+use crate::{ApiError, Ctx, auth::Caller, request::PathId};
 use shared::catalog::Model;
 
 /// `created` of every model, which OpenAI's clients expect: when the catalogue began, 2025-11-21.
@@ -22,7 +19,7 @@ pub async fn list(State(ctx): State<Ctx>, _: Caller) -> Json<Value> {
 pub async fn show(
     State(ctx): State<Ctx>,
     _: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId<String>,
 ) -> Result<Json<Value>, ApiError> {
     let model = ctx.catalog.get(&id).ok_or_else(|| unknown(&id))?;
     Ok(Json(view(model)))

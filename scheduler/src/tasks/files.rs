@@ -10,19 +10,28 @@ use shared::file::{self, Expired};
 
 /// Files looked at in one statement.
 const BATCH: i64 = 100;
+/// Failures in a row after which the storage is taken to be away: the rest waits for the next tick.
+const FAILURES_IN_A_ROW: u32 = 5;
 
 pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
     async {
-        let (mut deleted, mut failed) = (0_u64, 0_u64);
+        let (mut deleted, mut failed, mut in_a_row) = (0_u64, 0_u64, 0_u32);
         loop {
             let batch = file::expired(&ctx.db, BATCH, ctx.clock.now()).await?;
             let whole = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
             for expired in batch {
                 match delete(ctx, &expired).await {
-                    Ok(()) => deleted += 1,
+                    Ok(()) => {
+                        deleted += 1;
+                        in_a_row = 0;
+                    }
                     Err(error) => {
                         failed += 1;
+                        in_a_row += 1;
                         put_off(ctx, &expired, &error).await?;
+                        if in_a_row == FAILURES_IN_A_ROW {
+                            bail!("{in_a_row} deletions in a row failed, the last one with: {error:#}");
+                        }
                     }
                 }
             }

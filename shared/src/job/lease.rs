@@ -79,6 +79,8 @@ pub async fn begin_attempt(
         )
         insert into attempts (job_id, attempt, provider, upstream_model, started_at)
         select j.id, $3, j.provider, j.upstream_model, $5 from jobs j join held on held.job_id = j.id
+        -- Only the holder of the lease comes here, so a row of that number is its own, from a commit whose answer was lost.
+        on conflict on constraint attempts_pkey do update set started_at = excluded.started_at
         "#,
         lease.job.0,
         lease.token.0,

@@ -143,9 +143,10 @@ impl Provider for Kling {
     }
 }
 
-/// The path that the call takes; it is part of every reference, because Kling's tasks live under it.
+/// The path that the call takes; it is part of every reference, because Kling's tasks live under it. Decided by the input
+/// and not by the fetched file, which a lookup does not have.
 fn kind_of(call: &Call) -> &'static str {
-    if call.file("image").is_some() { "image2video" } else { "text2video" }
+    if call.input.get("image").is_some() { "image2video" } else { "text2video" }
 }
 
 fn request(call: &Call) -> Result<Value, ProviderError> {
