@@ -13,6 +13,8 @@ create table jobs (
     upstream_model   text not null,                 -- the vendor's id on that route
     cost_usd         numeric not null,              -- what a successful run on that route costs us, list price
     input            jsonb not null,                -- as the caller sent it, checked against the model's schema
+    -- What is shown of the input where that is less: files in it are named, not repeated. Reading a job must stay cheap.
+    input_shown      jsonb,
     output           jsonb,                         -- {"text", "usage", …}; files are rows of `files`
     error_code       text,                          -- stable word for programs
     error_message    text,                          -- for people

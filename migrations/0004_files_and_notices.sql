@@ -41,4 +41,4 @@ create table notices (
     constraint notices_status_known check (status in ('pending', 'delivered', 'dead')),
     constraint notices_settled      check ((status = 'pending') = (settled_at is null))
 );
-create index notices_due on notices (run_at) where status = 'pending';
+create index notices_due on notices (account_id, run_at) where status = 'pending';

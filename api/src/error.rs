@@ -68,6 +68,12 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "method_not_allowed", message)
     }
 
+    /// 408: the body did not arrive in time.
+    pub fn timed_out() -> Self {
+        let message = "the request body took too long to arrive";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "request_timeout", message)
+    }
+
     /// 409: too late or too early for that.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict_error", code, message)

@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start_logging(&config::Telemetry::from_env()?)?;
-    let metrics = telemetry::start_metrics()?;
     let settings = Http::from_env()?;
     let identity = config::Identity::from_env()?;
     let storage = Storage::new(&config::Storage::from_env()?);
     let db = db::connect(&config::Database::from_env()?, "api").await?;
     let process = Process::new();
+    let metrics = telemetry::start_metrics(&process)?;
     let ctx = Ctx {
         wakes: Wakes::start(&db, &process),
         db,

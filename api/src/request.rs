@@ -8,12 +8,15 @@ use http::{HeaderMap, header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use crate::{ApiError, Ctx};
 
 /// Longest request body: room for a 10 MB picture as a data URL.
 pub const BODY_LIMIT_BYTES: usize = 14 * 1024 * 1024;
+
+/// Longest time a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A JSON body, and a hash of its meaning.
 #[derive(Debug)]
@@ -31,13 +34,16 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::unsupported_media_type());
         }
-        let bytes = Bytes::from_request(request, ctx).await.map_err(|rejection| {
-            if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::too_large(BODY_LIMIT_BYTES)
-            } else {
-                ApiError::invalid_json("the request body could not be read to its end")
-            }
-        })?;
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, ctx))
+            .await
+            .map_err(|_| ApiError::timed_out())?
+            .map_err(|rejection| {
+                if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+                    ApiError::too_large(BODY_LIMIT_BYTES)
+                } else {
+                    ApiError::invalid_json("the request body could not be read to its end")
+                }
+            })?;
         let whole: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
         if has_zero(&whole) {

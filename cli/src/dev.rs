@@ -178,7 +178,7 @@ impl Stack {
 
     /// Starts every part, says so, and stops them in order after a signal.
     async fn serve(self, listener: TcpListener, data: &Path) -> anyhow::Result<()> {
-        let metrics = telemetry::start_metrics()?;
+        let metrics = telemetry::start_metrics(&self.process)?;
         let timing = config::Queue { lease: LEASE, drain: DRAIN, ..config::Queue::default() };
         let parts = runtime::Parts {
             db: self.db.clone(),

@@ -91,8 +91,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         }
         sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Connection exceptions, serialization and deadlock, resources, operator intervention.
-            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+            // Connection exceptions, serialization and deadlock, resources, operator intervention; and a server that has
+            // just become a standby takes no writes.
+            code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
         }),
         _ => false,
     }

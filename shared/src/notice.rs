@@ -41,7 +41,10 @@ pub enum Sent {
     Dead(String),
 }
 
-/// Leases up to `limit` due notices until `now + lease`.
+/// Most notices of one account under way at once: an account whose receiver is slow keeps nobody else waiting.
+const IN_FLIGHT_PER_ACCOUNT: i64 = 8;
+
+/// Leases up to `limit` due notices until `now + lease`, those that wait longest first, of no account more than its share.
 ///
 /// # Errors
 /// When the database fails.
@@ -51,26 +54,14 @@ pub async fn claim(
     lease: Duration,
     now: DateTime<Utc>,
 ) -> Result<Vec<Due>, sqlx::Error> {
-    sqlx::query_as!(
+    sqlx::query_file_as!(
         Due,
-        r#"
-        with due as (
-            select id from notices
-            where status = 'pending' and run_at <= $1 and (lease_until is null or lease_until <= $1)
-            order by run_at
-            limit $2
-            for update skip locked
-        )
-        update notices n set lease_token = $4, lease_until = $3
-        from due
-        where n.id = due.id
-        returning n.id as "id: _", n.lease_token as "token!: _", n.job_id as "job: _", n.account_id as "account: _", n.event,
-                  n.target, n.tries, n.created_at
-        "#,
+        "src/notice_claim.sql",
         now,
         limit,
         now + lease,
         LeaseToken::new().0,
+        IN_FLIGHT_PER_ACCOUNT
     )
     .fetch_all(db)
     .await

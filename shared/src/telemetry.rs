@@ -3,7 +3,7 @@
 //! Logs carry ids, never secrets, and prompts not at all. Metrics are counted through the `metrics` facade and
 //! read out as Prometheus text by whoever serves `/metrics`.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -14,6 +14,9 @@ use crate::{config, process::Process};
 /// Buckets for durations in seconds: from a cache hit to the longest video.
 const DURATION_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0];
+
+/// How often samples are folded into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error. Later calls in the same process change nothing.
 ///
@@ -45,8 +48,16 @@ pub fn start_logging(config: &config::Telemetry) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When another recorder is already in place.
-pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
-    buckets()?.install_recorder().context("start metrics")
+pub fn start_metrics(process: &Process) -> anyhow::Result<PrometheusHandle> {
+    let handle = buckets()?.install_recorder().context("start metrics")?;
+    // Without upkeep the samples of histograms pile up until someone asks for them.
+    let (kept, stop) = (handle.clone(), process.clone());
+    process.spawn(async move {
+        while stop.sleep(UPKEEP).await {
+            kept.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// Starts counting in a process that has no HTTP door of its own, and serves the counts where `KILN_METRICS_ADDR` says;

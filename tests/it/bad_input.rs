@@ -208,6 +208,7 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
         ("/v1/jobs?after=job_1", "after"),
         ("/v1/jobs?colour=red", "colour"),
         ("/v1/jobs?model=%00", "query"),
+        ("/v1/jobs?created_after=-10000-01-01T00:00:00Z", "created_after"),
         ("/v1/jobs?created_after=noon", "created_after"),
         ("/v1/billing/transactions?kind=theft", "kind"),
     ] {

@@ -154,6 +154,10 @@ async fn only_an_operator_moves_tokens_and_never_below_zero_or_twice() {
     for (body, param) in [
         (json!({ "account": alice.id, "amount": 0, "reason": "nothing" }), "amount"),
         (json!({ "account": alice.id, "amount": 1, "reason": " " }), "reason"),
+        (
+            json!({ "account": alice.id, "amount": 1, "reason": "x", "reference": "x".repeat(256) }),
+            "reference",
+        ),
         (json!({ "account": "acc_1", "amount": 1, "reason": "x" }), "account"),
         (json!({ "account": shared::id::AccountId::new(), "amount": 1, "reason": "x" }), "account"),
     ] {

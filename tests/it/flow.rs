@@ -341,8 +341,12 @@ async fn the_events_of_a_job_are_told_until_its_end() {
     let url = format!("{}/v1/jobs/{id}/events", app.base);
     let stream = app.http.get(url).bearer_auth(&alice.key).send().await.expect("watch");
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
-    let (text, ()) = tokio::join!(stream.text(), app.drain());
-    let text = text.expect("the stream ends");
+    let mut stream = stream;
+    let first = stream.chunk().await.expect("the stream begins").expect("with the job as it stands");
+    let first = String::from_utf8(first.to_vec()).expect("text");
+    assert!(first.contains(r#""status":"queued""#), "the first event comes before anything happens: {first}");
+    let (rest, ()) = tokio::join!(stream.text(), app.drain());
+    let text = first + &rest.expect("the stream ends");
     let states: Vec<Value> = text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))

@@ -230,6 +230,22 @@ impl Dev {
     }
 }
 
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Waits until the provider has a job and its reference is written down.
+async fn parked(alice: &Account, id: JobId) {
+    eventually("the provider has it", async || {
+        alice.job(id).await["phase"].as_str().is_some_and(|phase| phase.ends_with("provider"))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kiln_dev_carries_on_where_it_stopped_or_was_killed() {
     let dir = TempDir::new().expect("a folder");
@@ -237,14 +253,14 @@ async fn kiln_dev_carries_on_where_it_stopped_or_was_killed() {
     let dev = Dev::start(&data).await;
     let alice = dev.account();
     let first = alice.submit("kling", json!({ "prompt": "before the stop" })).await;
-    eventually("it is submitted", async || alice.job(first).await["attempts"] == 1).await;
+    parked(&alice, first).await;
     dev.end(Signal::SIGINT).await;
 
     let dev = Dev::start(&data).await;
     let again = dev.account();
     assert_eq!(alice.key, again.key, "the key is still the same");
     let second = again.submit("kling", json!({ "prompt": "before the kill" })).await;
-    eventually("it is submitted", async || again.job(second).await["attempts"] == 1).await;
+    parked(&again, second).await;
     dev.end(Signal::SIGKILL).await;
 
     let dev = Dev::start(&data).await;

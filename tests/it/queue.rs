@@ -35,7 +35,7 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let verdict = Verdict::Succeeded { output, charge };
     assert!(!job::close(db, Fence::Held(stale.lease), &verdict, app.now()).await.expect("close"));
     let pause = Pause { until: app.now(), resume: Resume::Anew, phase: "stale".into(), progress: None };
-    assert!(!job::park(db, stale.lease, &pause).await.expect("park"));
+    assert!(!job::park(db, stale.lease, &pause, app.now()).await.expect("park"));
     assert!(!job::retry(db, stale.lease, &pause, "stale", app.now()).await.expect("retry"));
     assert!(!job::begin_attempt(db, stale.lease, 2, app.now()).await.expect("begin"));
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
@@ -143,13 +143,15 @@ async fn a_job_that_cannot_be_read_fails_after_its_tries_and_the_others_go_on() 
     app.finish().await;
 }
 
-/// Starts a real apalis worker for one pool.
+/// Starts a real apalis worker for the text pool.
 fn start_worker(process: &Process, ctx: workers::Ctx) {
+    start_worker_of(process, ctx, Medium::Text);
+}
+
+fn start_worker_of(process: &Process, ctx: workers::Ctx, pool: Medium) {
     let watched = process.clone();
     process.spawn(async move {
-        workers::runtime::serve(ctx, Medium::Text, 4, &watched)
-            .await
-            .expect("the worker never ends by itself");
+        workers::runtime::serve(ctx, pool, 4, &watched).await.expect("the worker never ends by itself");
     });
 }
 
@@ -159,6 +161,7 @@ fn real_time(app: &TestApp, process: &Process) -> workers::Ctx {
         clock: Arc::new(shared::clock::SystemClock),
         wakes: Wakes::start(&app.db, process),
         drained: tokio_util::sync::CancellationToken::new(),
+        paying: workers::Paying::default(),
         ..app.worker.clone()
     }
 }
@@ -216,20 +219,38 @@ async fn a_cancel_reaches_a_job_that_is_running() {
 }
 
 #[tokio::test]
-async fn a_stopping_worker_gives_back_what_it_cannot_finish_at_the_cost_of_no_try() {
+async fn a_stopping_worker_finishes_what_it_has_paid_for() {
     let app = TestApp::with(fast()).await;
     let alice = app.account(1000).await;
     let process = Process::new();
     start_worker(&process, real_time(&app, &process));
-    let id = alice.submit("gpt-4o", json!({ "prompt": "[[sim:slow=4]] long" })).await;
-    while alice.job(id).await["phase"] != "submitting" {
+    let id = alice.submit("gpt-4o", json!({ "prompt": "[[sim:slow=3]] paid for" })).await;
+    while app.simulator.paid("paid for").await == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // The call takes longer than the worker is given to drain.
+    process.finish().await;
+    let job = alice.job(id).await;
+    assert_eq!((job["status"].as_str(), job["attempts"].as_i64()), (Some("succeeded"), Some(1)), "{job}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_stopping_worker_gives_back_what_it_has_not_paid_for_at_the_cost_of_no_try() {
+    let app = TestApp::with(fast()).await;
+    let alice = app.account(4000).await;
+    let process = Process::new();
+    start_worker_of(&process, real_time(&app, &process), Medium::Image);
+    // A server that accepts and never answers keeps the worker at fetching the input.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let url = format!("http://{}/a.png", silent.local_addr().expect("a bound address"));
+    let id = alice.submit("vectorize", json!({ "image": url })).await;
+    let (_connection, _) = silent.accept().await.expect("the worker comes");
     process.finish().await;
     let given_back: bool = scalar(&app.db, "select lease_token is null and tries = 0 from queue").await;
     assert!(given_back, "the lease is released and no try is spent");
+    alice.cancel(id).await;
     app.drain().await;
-    assert_eq!(alice.job(id).await["status"], "succeeded");
     app.finish().await;
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each is limited in size while it is read, and typed by its bytes, never by what it claims.
 
+use std::time::Duration;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -15,6 +17,9 @@ use shared::{file, id::FileId, job::Claimed};
 
 /// Longest input file; vendors take 20–30 MB at most.
 const INPUT_LIMIT_BYTES: usize = 30 * 1024 * 1024;
+
+/// Longest time one file may take: a server that drips keeps a slot from others.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Brings every file that the job's input names.
 ///
@@ -76,7 +81,7 @@ async fn download(ctx: &Ctx, field: &str, url: &str) -> Result<Bytes, ProviderEr
             format!("{field} could not be read: {}", error.without_url()),
         )
     };
-    let response = request.send().await.map_err(away)?;
+    let response = request.timeout(INPUT_TIMEOUT).send().await.map_err(away)?;
     let status = response.status();
     if status.is_client_error() {
         return Err(bad(field, &format!("could not be read: its server answered {status}")));

@@ -15,7 +15,10 @@ mod result;
 pub mod run;
 pub mod runtime;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +28,21 @@ use shared::{catalog::Catalog, clock::SharedClock, config::Queue, storage::Stora
 
 pub use net::{Web, vendor_client};
 pub use run::{Probe, Station};
+
+/// Set from the moment a paid submit begins until its run ends: such a run is not given up at a stop, for what it waits for
+/// would be paid again.
+#[derive(Debug, Clone, Default)]
+pub struct Paying(Arc<AtomicBool>);
+
+impl Paying {
+    fn begin(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 /// What a running job needs; built once, cloned for each job.
 #[derive(Debug, Clone)]
@@ -47,6 +65,8 @@ pub struct Ctx {
     pub timing: Queue,
     /// Tripped when a stopping process has waited long enough: jobs still running are given back.
     pub drained: CancellationToken,
+    /// Whether this run has begun a submit that a vendor may bill; one of its own for each run.
+    pub paying: Paying,
     /// Told which station a job has reached; deaf outside tests.
     pub probe: Probe,
 }

@@ -6,6 +6,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ use shared::{
 
 /// Longest file taken from a vendor.
 const RESULT_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Longest time a download may take: a gigabyte at 2 MB/s, with some room.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Why a result could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +176,12 @@ async fn download(ctx: &Ctx, url: &str, headers: &[(String, String)]) -> Result<
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    let response = request
+        .timeout(DOWNLOAD_TIMEOUT)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(failed)?;
     let (file, path) = NamedTempFile::new().map_err(|error| disk(&error))?.into_parts();
     let mut file = tokio::fs::File::from_std(file);
     let mut body = response.bytes_stream();

@@ -158,6 +158,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result
     if !persist(ctx, || Box::pin(job::begin_attempt(&ctx.db, claimed.lease, attempt, now))).await {
         return Err(Lost);
     }
+    ctx.paying.begin();
     ctx.probe.at(Station::Intended);
     let started = tokio::time::Instant::now();
     let answer = provider.submit(&call(claimed, attempt, files)).await;
@@ -285,7 +286,8 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             paused(persist(ctx, || Box::pin(job::retry(&ctx.db, claimed.lease, &pause, &why, now))).await)
         }
         Outcome::Wait(pause) => {
-            let parked = persist(ctx, || Box::pin(job::park(&ctx.db, claimed.lease, &pause))).await;
+            let now = ctx.clock.now();
+            let parked = persist(ctx, || Box::pin(job::park(&ctx.db, claimed.lease, &pause, now))).await;
             ctx.probe.at(Station::Parked);
             paused(parked)
         }

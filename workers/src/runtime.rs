@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tracing::Instrument;
 
 use crate::{
-    Ctx, Probe, Web,
+    Ctx, Paying, Probe, Web,
     config::{Vendors, allow_private_addresses, slots},
     net::vendor_client,
     outcome,
@@ -68,6 +68,7 @@ impl Parts {
             storage: self.storage,
             timing: self.timing,
             drained: tokio_util::sync::CancellationToken::new(),
+            paying: Paying::default(),
             probe: Probe::default(),
         })
     }
@@ -147,7 +148,7 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
 async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<(), Infallible> {
     let job = work.claimed.job();
     let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, traceparent = work.claimed.traceparent);
-    let ctx = (*ctx).clone();
+    let ctx = Ctx { paying: Paying::default(), ..(*ctx).clone() };
     let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
     match run {
         Ok(ended) => tracing::debug!(job.id = %job, ?ended, "run of {job} over"),
@@ -177,12 +178,21 @@ async fn guard(ctx: &Ctx, work: &Work) -> Ended {
             Ended::Stale
         }
         () = tokio::time::sleep(left) => run::expire(ctx, claimed).await,
-        () = ctx.drained.cancelled() => {
+        () = given_up(ctx) => {
             match job::release(&ctx.db, &[claimed.lease]).await {
                 Ok(_) => tracing::info!(job.id = %claimed.job(), "job {} given back", claimed.job()),
                 Err(error) => tracing::warn!(job.id = %claimed.job(), %error, "job not given back; its lease lapses"),
             }
             Ended::Paused
         }
+    }
+}
+
+/// Completes when a stopping process has waited long enough for a run that may be given back. One that has begun a paid
+/// submit may not: its answer is worth the wait, which the call's own time limit ends.
+async fn given_up(ctx: &Ctx) {
+    ctx.drained.cancelled().await;
+    if ctx.paying.is_set() {
+        std::future::pending::<()>().await;
     }
 }

@@ -17,6 +17,10 @@ use shared::{
 /// Most tokens an operator moves at once: a slip of the finger stays small.
 const ADJUST_MAX: i64 = 1_000_000_000_000;
 
+/// Longest reason and reference of a movement.
+const REASON_LEN: usize = 1000;
+const REFERENCE_LEN: usize = 255;
+
 /// An operator's movement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +52,14 @@ pub async fn adjust(
     }
     if reason.trim().is_empty() {
         return Err(ApiError::bad_request("missing_field", "reason", "say why, for the books"));
+    }
+    for (name, text, longest) in
+        [("reason", Some(&reason), REASON_LEN), ("reference", reference.as_ref(), REFERENCE_LEN)]
+    {
+        if text.is_some_and(|text| text.is_empty() || text.len() > longest) {
+            let message = format!("{name} has 1 to {longest} bytes");
+            return Err(ApiError::bad_request("invalid_text", name, message));
+        }
     }
     let reference = reference.unwrap_or_else(|| EntryId::new().to_string());
     let balance =

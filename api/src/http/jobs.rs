@@ -10,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use futures::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ pub async fn list(
         status: word(&mut query, "status", Status::from_word, &Status::ALL.map(Status::word))?,
         medium: word(&mut query, "medium", Medium::from_word, &Medium::ALL.map(Medium::word))?,
         model: query.take("model")?,
-        created_after: query.take::<DateTime<Utc>>("created_after")?,
+        created_after: created_after(&mut query)?,
         after: query.take("after")?,
         metadata: query.take_map("metadata").collect(),
     };
@@ -174,35 +174,52 @@ pub async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let hints = ctx.wakes.listen();
     let first = find(&ctx, caller.account, id).await?;
-    let state = Watch { ctx, account: caller.account, hints, next: Some(first) };
+    let state = Watch { ctx, account: caller.account, hints, next: Some(first), seen: None };
     Ok(Sse::new(stream::unfold(state, Watch::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
+
+/// What of a job is worth an event when it changes.
+type Seen = (String, String, Option<i16>);
 
 struct Watch {
     ctx: Ctx,
     account: AccountId,
     hints: Receiver<Wake>,
-    /// What to show next; none after the end was shown.
+    /// What to show at once: the job as it was found first.
     next: Option<Job>,
+    /// The job that was shown last and how it stood; none before the first.
+    seen: Option<(JobId, Seen)>,
 }
 
 impl Watch {
     async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        let shown = self.next.take()?;
-        let seen = (shown.status.clone(), shown.phase.clone(), shown.progress);
-        let (id, over) = (shown.id, shown.is_final());
-        let view = self.ctx.renderer.render(&self.ctx.db, vec![shown]).await.ok()?.pop()?;
+        let job = match self.next.take() {
+            Some(first) => first,
+            None => self.next_change().await?,
+        };
+        // After the end there is no next change.
+        self.seen = (!job.is_final()).then(|| (job.id, standing(&job)));
+        let view = self.ctx.renderer.render(&self.ctx.db, vec![job]).await.ok()?.pop()?;
         let event = Event::default().event("job").json_data(view).ok()?;
-        while !over && !self.ctx.process.is_stopping() {
+        Some((Ok(event), self))
+    }
+
+    /// Waits until the job stands otherwise than it was last shown. `None` after its end, or when the process stops.
+    async fn next_change(&mut self) -> Option<Job> {
+        let (id, seen) = self.seen.take()?;
+        while !self.ctx.process.is_stopping() {
             let job = find(&self.ctx, self.account, id).await.ok()?;
-            if (job.status.clone(), job.phase.clone(), job.progress) != seen {
-                self.next = Some(job);
-                break;
+            if standing(&job) != seen {
+                return Some(job);
             }
             hint_about(id, &mut self.hints, LOOK_EVERY).await;
         }
-        Some((Ok(event), self))
+        None
     }
+}
+
+fn standing(job: &Job) -> Seen {
+    (job.status.clone(), job.phase.clone(), job.progress)
 }
 
 /// The job, after waiting up to `wait` for its end.
@@ -246,6 +263,17 @@ async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError>
 
 fn unknown() -> ApiError {
     ApiError::not_found("job_not_found", Some("id"), "there is no such job")
+}
+
+/// The `created_after` of a list; Postgres keeps no year before 4713 BC, and no job is from before 1970.
+fn created_after(query: &mut Query) -> Result<Option<DateTime<Utc>>, ApiError> {
+    match query.take::<DateTime<Utc>>("created_after")? {
+        Some(moment) if !(1970..=9999).contains(&moment.year()) => {
+            let message = "created_after is between the years 1970 and 9999";
+            Err(ApiError::bad_request("invalid_query", "created_after", message))
+        }
+        moment => Ok(moment),
+    }
 }
 
 /// A query parameter that is one of a few words.

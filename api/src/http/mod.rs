@@ -7,7 +7,7 @@ mod models;
 mod order;
 mod telemetry;
 
-use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::{
@@ -28,6 +28,10 @@ use crate::{ApiError, Ctx, request::BODY_LIMIT_BYTES};
 
 /// Header that names a request in our logs and in the caller's.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest wait at a stop for requests under way. Waiting ones are answered at once; a client that sends half a request and
+/// then nothing must not keep the process.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The API as a service.
 pub fn router(ctx: Ctx) -> Router {
@@ -54,7 +58,7 @@ pub fn router(ctx: Ctx) -> Router {
         .with_state(ctx)
 }
 
-/// Serves until `shutdown` completes and the requests under way are answered.
+/// Serves until `shutdown` completes and the requests under way are answered, or have had their time.
 ///
 /// # Errors
 /// When the listener fails.
@@ -63,7 +67,22 @@ pub async fn serve(
     ctx: Ctx,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    axum::serve(listener, router(ctx)).with_graceful_shutdown(shutdown).await.context("serve HTTP")
+    let (told, stopping) = tokio::sync::oneshot::channel();
+    let served = axum::serve(listener, router(ctx)).with_graceful_shutdown(async move {
+        shutdown.await;
+        // Nobody listens any more when the server has ended by itself.
+        told.send(()).ok();
+    });
+    tokio::select! {
+        served = served => served.context("serve HTTP"),
+        () = async {
+            drop(stopping.await);
+            tokio::time::sleep(DRAIN).await;
+        } => {
+            tracing::warn!("requests were still under way when the time to stop had come");
+            Ok(())
+        }
+    }
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.

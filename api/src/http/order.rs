@@ -131,7 +131,7 @@ impl NewJob {
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
             idempotency: idempotency(headers, body_hash)?,
             traceparent: traceparent(headers),
-            request_hash: (self.cache == CacheChoice::Default && model.is_cacheable(&self.input))
+            request_hash: (self.cacheable(start_at) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
             model: self.model,
@@ -140,6 +140,14 @@ impl NewJob {
             metadata: self.metadata,
             start_at,
         })
+    }
+}
+
+impl NewJob {
+    /// A request that wants a time or a provider of its own is not answered with another's result.
+    fn cacheable(&self, start_at: Option<DateTime<Utc>>) -> bool {
+        let free = self.routing.only.is_empty() && self.routing.ignore.is_empty();
+        self.cache == CacheChoice::Default && start_at.is_none() && free
     }
 }
 
@@ -155,6 +163,10 @@ impl NewWebhook {
             .filter(|status| status.is_final())
             .map(|status| format!("job.{}", status.word()))
             .collect();
+        if self.events.len() > known.len() {
+            let message = format!("there are only {} events", known.len());
+            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
+        }
         if let Some(unknown) = self.events.iter().find(|event| !known.contains(event)) {
             let message = format!("there is no event {unknown:?}; there are {}", known.join(", "));
             return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));

@@ -2,7 +2,8 @@
 //!
 //! The claim is a walk along two small indexes: jobs whose wait is over first, for they are nearly done and hold money,
 //! then new ones by priority and fair-queuing tag. Parked, leased and finished jobs are in neither, so their number does
-//! not matter. Read committed and `skip locked`: claimers never wait for each other.
+//! not matter. Read committed and `skip locked`: claimers never wait for each other. Jobs that were to start later join
+//! the new ones when their time has come.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -80,6 +81,23 @@ pub async fn claim(
             traceparent: row.traceparent,
         })
         .collect())
+}
+
+/// Makes jobs whose start has come runnable: they then stand in line by priority and tag like any other, instead of being
+/// taken up like those whose wait for a provider is over. Gives how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn promote(db: &PgPool, pool: Medium, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let promoted = sqlx::query!(
+        "update queue set run_at = null, phase = 'queued'
+         where pool = $1 and lease_token is null and run_at <= $2 and started_at is null",
+        pool.word(),
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(promoted.rows_affected())
 }
 
 fn read_checkpoint(stored: Option<Json<Value>>) -> Result<Option<Checkpoint>, String> {

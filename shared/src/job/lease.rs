@@ -154,7 +154,7 @@ pub struct Pause {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn park(db: &PgPool, lease: Lease, pause: &Pause) -> Result<bool, sqlx::Error> {
+pub async fn park(db: &PgPool, lease: Lease, pause: &Pause, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let provider_ref = match &pause.resume {
         Resume::At(Checkpoint::Pending { provider_ref, .. }) => Some(provider_ref.as_str()),
         _ => None,
@@ -166,7 +166,7 @@ pub async fn park(db: &PgPool, lease: Lease, pause: &Pause) -> Result<bool, sqlx
             set lease_token = null, lease_until = null, phase = $5, progress = coalesce($6, progress),
                 checkpoint = case when $8 then checkpoint else $4 end,
                 -- A cancel that came meanwhile must not wait for the provider.
-                run_at = case when cancel_requested then null else $3::timestamptz end
+                run_at = case when cancel_requested then $9::timestamptz else $3 end
             where job_id = $1 and lease_token = $2
             returning job_id, attempt
         ), referred as (
@@ -185,6 +185,7 @@ pub async fn park(db: &PgPool, lease: Lease, pause: &Pause) -> Result<bool, sqlx
         pause.progress,
         provider_ref,
         pause.resume.is_unchanged(),
+        now,
     )
     .fetch_optional(db)
     .await?;
@@ -209,13 +210,13 @@ pub async fn retry(
             update queue
             set lease_token = null, lease_until = null, phase = $5, tries = tries + 1, progress = null,
                 checkpoint = case when $8 then checkpoint else $4 end,
-                run_at = case when cancel_requested then null else $3::timestamptz end
+                run_at = case when cancel_requested then $7::timestamptz else $3 end
             where job_id = $1 and lease_token = $2
             returning job_id, attempt
         ), ended as (
             update attempts a
             set outcome = case when $9 then 'failed' end, error = $6,
-                finished_at = case when $9 then $7::timestamptz end
+                finished_at = case when $9 then $7 end
             from retried r
             where a.job_id = r.job_id and a.attempt = r.attempt and a.outcome is null
         )

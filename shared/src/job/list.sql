@@ -3,7 +3,7 @@ select j.id as "id: JobId", j.account_id as "account: AccountId",
        case when j.status <> 'open' then j.status when q.started_at is null then 'queued' else 'running' end as "status!",
        coalesce(q.phase, j.status) as "phase!", q.progress as "progress?",
        null::bigint as "queue_position?",
-       j.model, j.medium, j.task, j.input, j.output, j.error_code, j.error_message, j.error_retryable, j.held_tokens,
+       j.model, j.medium, j.task, coalesce(j.input_shown, j.input) as "input!", j.output, j.error_code, j.error_message, j.error_retryable, j.held_tokens,
        j.charged_tokens, coalesce(q.attempt, j.attempts) as "attempts!", j.metadata, j.created_at,
        coalesce(j.started_at, q.started_at) as "started_at?", j.finished_at, j.deadline, j.expires_at
 from jobs j
@@ -15,6 +15,6 @@ where j.account_id = $1
   and ($4::text is null or j.medium = $4)
   and ($5::timestamptz is null or j.created_at > $5)
   and ($6::jsonb is null or j.metadata @> $6)
-  and ($7::uuid is null or j.id < $7)
+  and j.id < coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 order by j.id desc
 limit $8

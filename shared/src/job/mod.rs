@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Output, StoredFile};
-pub use claim::{Claimed, claim};
+pub use claim::{Claimed, claim, promote};
 pub use close::{Fence, JobError, Verdict, close};
 pub use lease::{Beat, Lease, Pause, Resume, beat, begin_attempt, park, release, retry, save};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};

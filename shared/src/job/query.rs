@@ -32,7 +32,7 @@ pub struct Job {
     pub medium: String,
     /// Task word.
     pub task: String,
-    /// As the caller sent it.
+    /// As the caller sent it, its data URLs cut short.
     pub input: Value,
     /// `{"text","usage",…}` after a success.
     pub output: Option<Value>,

@@ -167,6 +167,7 @@ async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, s
         key,
         body_hash,
         order.input,
+        shown(&order.input),
     )
     .fetch_optional(db)
     .await?;
@@ -204,6 +205,7 @@ async fn insert(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, 
         key,
         body_hash,
         order.request_hash,
+        shown(&order.input),
     )
     .fetch_optional(db)
     .await?;
@@ -224,5 +226,30 @@ async fn repeat(db: &PgPool, order: &Order) -> Result<Option<Submitted>, SubmitE
         Some(first) if first.body_hash == *body_hash => Ok(Some(Submitted::Repeat(first.job))),
         Some(_) => Err(SubmitError::KeyReused),
         None => Ok(None),
+    }
+}
+
+/// Data URLs longer than this are not shown back: the caller has the bytes, and every look would carry them again.
+const DATA_URL_SHOWN_LEN: usize = 64;
+
+/// What is shown of an input, where that is less than all of it.
+fn shown(input: &Value) -> Option<Value> {
+    let shortened = without_data(input);
+    (shortened != *input).then_some(shortened)
+}
+
+/// The input with each data URL in it cut to its head.
+fn without_data(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.starts_with("data:") && text.len() > DATA_URL_SHOWN_LEN => {
+            let head: String =
+                text.split(',').next().unwrap_or("data:").chars().take(DATA_URL_SHOWN_LEN).collect();
+            Value::String(format!("{head},… ({} characters)", text.len()))
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_data).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), without_data(value))).collect())
+        }
+        other => other.clone(),
     }
 }

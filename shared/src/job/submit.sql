@@ -12,9 +12,10 @@ with account as (
 ), job as (
     insert into jobs (id, account_id, key_id, status, model, medium, task, provider, upstream_model, cost_usd, input,
                       held_tokens, priority, webhook_url, webhook_events, metadata, traceparent, created_at, deadline,
-                      request_hash)
+                      request_hash, input_shown)
     select $5::uuid, id, $6::uuid, 'open', $7::text, $3, $8::text, $9::text, $10::text, $11::numeric, $12::jsonb,
-           $2, $13::smallint, $14::text, $15::text[], $16::jsonb, $17::text, $18::timestamptz, $19::timestamptz, $24::bytea
+           $2, $13::smallint, $14::text, $15::text[], $16::jsonb, $17::text, $18::timestamptz, $19::timestamptz, $24::bytea,
+           $25::jsonb
     from account
 ), queued as (
     insert into queue (job_id, pool, priority, tag, run_at, deadline, phase)

@@ -51,16 +51,16 @@ pub async fn rescue_lost(db: &PgPool, max_tries: i16, now: DateTime<Utc>) -> Res
     )
     .fetch_all(db)
     .await?;
-    let spent = sqlx::query_scalar!(
-        r#"select job_id as "job: JobId" from queue where lease_token is not null and lease_until <= $1 and tries + 1 >= $2
-           limit $3"#,
+    let spent = sqlx::query!(
+        r#"select job_id as "job: JobId", cancel_requested from queue
+           where lease_token is not null and lease_until <= $1 and tries + 1 >= $2 limit $3"#,
         now,
         i32::from(max_tries),
         SWEEP_LIMIT,
     )
     .fetch_all(db)
     .await?;
-    let verdict = Verdict::Failed(JobError {
+    let lost = Verdict::Failed(JobError {
         code: "worker_lost",
         message: format!("its worker was lost {max_tries} times"),
         retryable: true,
@@ -68,9 +68,10 @@ pub async fn rescue_lost(db: &PgPool, max_tries: i16, now: DateTime<Utc>) -> Res
     let rescued =
         rescued.into_iter().filter_map(|row| Some((row.job, Medium::from_word(&row.pool)?))).collect();
     let mut swept = Swept { rescued, closed: Vec::new() };
-    for job in spent {
-        if close(db, Fence::Lost { job, max_tries }, &verdict, now).await? {
-            swept.closed.push(job);
+    for row in spent {
+        let verdict = if row.cancel_requested { &Verdict::Canceled } else { &lost };
+        if close(db, Fence::Lost { job: row.job, max_tries }, verdict, now).await? {
+            swept.closed.push(row.job);
         }
     }
     Ok(swept)

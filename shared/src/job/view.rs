@@ -1,11 +1,11 @@
 //! The job object of the contract, as `GET /v1/jobs/{id}` and every webhook show it.
 //!
 //! It lives here and not in `api` because two crates must show exactly the same: the API that answers and the worker that
-//! delivers. Signed URLs are made at each rendering; data URLs of the input are not echoed back.
+//! delivers. Signed URLs are made at each rendering.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::{Job, StoredFile, files_of};
@@ -13,9 +13,6 @@ use crate::{
     id::{FileId, JobId},
     storage::Storage,
 };
-
-/// Inputs longer than this are not shown back when they are data URLs.
-const DATA_URL_SHOWN_LEN: usize = 64;
 
 /// A job for its owner. Field names are the contract.
 #[derive(Debug, Clone, Serialize)]
@@ -135,7 +132,7 @@ impl Renderer {
             progress: job.progress,
             queue_position: job.queue_position,
             eta_seconds: None,
-            input: without_data(job.input),
+            input: job.input,
             output,
             error,
             price: json!({ "unit": "tokens", "held": job.held_tokens, "charged": job.charged_tokens }),
@@ -161,17 +158,4 @@ impl JobView {
     pub fn id(&self) -> JobId {
         self.id
     }
-}
-
-/// The input with each data URL cut to its head: the caller has the bytes, and every poll would carry them again.
-fn without_data(input: Value) -> Value {
-    let Value::Object(fields) = input else { return input };
-    let shorten = |value: Value| match value {
-        Value::String(text) if text.starts_with("data:") && text.len() > DATA_URL_SHOWN_LEN => {
-            let head = text.split(',').next().unwrap_or("data:");
-            Value::String(format!("{head},… ({} characters)", text.len()))
-        }
-        other => other,
-    };
-    Value::Object(fields.into_iter().map(|(name, value)| (name, shorten(value))).collect::<Map<_, _>>())
 }

@@ -1,11 +1,14 @@
 //! The claimer: one a process and pool, leasing jobs for the slots that are free and for no more.
 
 use rand::RngExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 
 use super::{Shared, Work};
-use crate::{job::claim, wake::Wake};
+use crate::{
+    job::{claim, promote, release},
+    wake::Wake,
+};
 
 /// Most jobs of one claim.
 const BATCH: usize = 256;
@@ -13,7 +16,13 @@ const BATCH: usize = 256;
 pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
     // Subscribed before the first look, so that a hint in between is not lost.
     let mut hints = shared.wakes.listen();
+    let mut promoted_at = Instant::now();
+    promote_due(&shared).await;
     loop {
+        if promoted_at.elapsed() >= shared.config.timing.poll {
+            promoted_at = Instant::now();
+            promote_due(&shared).await;
+        }
         let Some(slots) = free_slots(&shared).await else { return };
         let wanted = slots.len();
         let found = match claim_for(&shared, slots, &outgoing).await {
@@ -26,6 +35,13 @@ pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
         if found < wanted && !rest(&shared, &mut hints).await {
             return;
         }
+    }
+}
+
+/// Lets jobs that were to start later stand in line. Once a poll is often enough.
+async fn promote_due(shared: &Shared) {
+    if let Err(error) = promote(&shared.db, shared.config.pool, shared.clock.now()).await {
+        tracing::warn!(%error, pool = shared.config.pool.word(), "scheduled jobs not looked at; trying again");
     }
 }
 
@@ -57,13 +73,16 @@ async fn claim_for(
     let found = claimed.len();
     metrics::counter!("kiln_jobs_claimed_total", "pool" => config.pool.word())
         .increment(u64::try_from(found).unwrap_or(0));
+    let mut unsent = Vec::new();
     for (claimed, slot) in claimed.into_iter().zip(slots) {
         let held = shared.leases.keep(claimed.lease, Some(slot));
-        // Sending cannot wait: the channel has room for every slot. It fails only when the worker is gone, and then
-        // the leases lapse.
-        if outgoing.send(Work { claimed, held }).await.is_err() {
-            break;
+        // Sending cannot wait: the channel has room for every slot. It fails only when the worker is stopping.
+        if let Err(refused) = outgoing.send(Work { claimed, held }).await {
+            unsent.push(refused.0.claimed.lease);
         }
+    }
+    if !unsent.is_empty() {
+        release(&shared.db, &unsent).await?;
     }
     Ok(found)
 }

@@ -182,6 +182,7 @@ impl TestApp {
 
     /// Leases whatever is due in a pool.
     pub async fn claim(&self, pool: Medium) -> Vec<Claimed> {
+        job::promote(&self.db, pool, self.now()).await.expect("promote");
         let lease = self.worker.timing.lease;
         job::claim(&self.db, pool, "test", 100, lease, self.now()).await.expect("claim")
     }

@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::{
     Web,
@@ -90,7 +90,8 @@ pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
     let mut hints = wakes.listen();
     tracing::info!(slots, "delivery is ready");
     while !process.is_stopping() {
-        let wanted = free.available_permits();
+        let Some(slots) = free_slots(&free, process).await else { return };
+        let wanted = slots.len();
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let due = match notice::claim(&ctx.db, limit, LEASE, ctx.clock.now()).await {
             Ok(due) => due,
@@ -100,18 +101,30 @@ pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
             }
         };
         let found = due.len();
-        for due in due {
-            let Ok(slot) = free.clone().acquire_owned().await else { return };
+        for (due, slot) in due.into_iter().zip(slots) {
             let ctx = ctx.clone();
             process.spawn(async move {
                 deliver(&ctx, &due).await;
                 drop(slot);
             });
         }
-        if (found < wanted || wanted == 0) && !rest(process, &mut hints).await {
+        if found < wanted && !rest(process, &mut hints).await {
             return;
         }
     }
+}
+
+/// Waits for one free slot, then takes all that are. `None`: the process is stopping.
+async fn free_slots(free: &Arc<Semaphore>, process: &Process) -> Option<Vec<OwnedSemaphorePermit>> {
+    let first = tokio::select! {
+        slot = free.clone().acquire_owned() => slot.ok()?,
+        () = process.stopping() => return None,
+    };
+    let mut slots = vec![first];
+    while let Ok(slot) = free.clone().try_acquire_owned() {
+        slots.push(slot);
+    }
+    Some(slots)
 }
 
 /// Sends one notice and writes down what came of it.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::{Response, StatusCode, header};
 use serde_json::json;
 
@@ -61,12 +62,18 @@ fn judge(ctx: &Ctx, due: &Due, response: &Response) -> Sent {
     if status == StatusCode::GONE {
         return Sent::Dead("the receiver answered 410 Gone".into());
     }
-    let advice = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+    let advice = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let advice = advice.and_then(|text| patience(text.trim(), ctx.clock.now()));
     later(ctx, due, advice, format!("the receiver answered {status}"))
+}
+
+/// Retry-After in either of its forms (RFC 9110): seconds, or a date.
+fn patience(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(secs) = text.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let until = DateTime::parse_from_rfc2822(text).ok()?;
+    (until.to_utc() - now).to_std().ok()
 }
 
 fn later(ctx: &Ctx, due: &Due, advice: Option<Duration>, why: String) -> Sent {

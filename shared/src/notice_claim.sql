@@ -1,0 +1,29 @@
+-- Leases up to $2 due notices: of each account at most $5 at a time, then by how long they have waited.
+with recursive accounts as (
+    -- The accounts with something pending, by jumps along the index and not by reading every notice.
+    (select account_id from notices where status = 'pending' order by account_id limit 1)
+    union all
+    select (select n.account_id from notices n where n.status = 'pending' and n.account_id > a.account_id
+            order by n.account_id limit 1)
+    from accounts a
+    where a.account_id is not null
+), due as (
+    select share.id
+    from accounts a
+    cross join lateral (
+        select n.id, n.run_at from notices n
+        where n.account_id = a.account_id and n.status = 'pending' and n.run_at <= $1
+          and (n.lease_until is null or n.lease_until <= $1)
+        order by n.run_at
+        limit greatest($5 - (select count(*) from notices held
+                             where held.account_id = a.account_id and held.status = 'pending' and held.lease_until > $1), 0)
+        for update skip locked
+    ) share
+    order by share.run_at
+    limit $2
+)
+update notices n set lease_token = $4, lease_until = $3
+from due
+where n.id = due.id
+returning n.id as "id: _", n.lease_token as "token!: _", n.job_id as "job: _", n.account_id as "account: _", n.event,
+          n.target, n.tries, n.created_at
