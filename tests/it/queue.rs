@@ -315,6 +315,25 @@ async fn priorities_come_before_fairness() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_to_start_later_stands_in_line_like_any_other() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let soon = app.now() + TimeDelta::seconds(1);
+    let order =
+        |priority: &str| json!({ "model": "gpt-4o", "input": { "prompt": priority }, "priority": priority });
+    let mut later = order("low");
+    later["start_at"] = json!(soon);
+    let low = alice.post("/v1/jobs", later).await.job();
+    let high = alice.post("/v1/jobs", order("high")).await.job();
+    app.clock.advance(TimeDelta::seconds(5));
+    let order: Vec<_> = app.claim(Medium::Text).await.iter().map(|claimed| claimed.job()).collect();
+    assert_eq!(order, [high, low]);
+    app.clock.advance(TimeDelta::minutes(5));
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn parked_jobs_hold_no_lease_and_are_not_claimed_before_their_time() {
     let app = TestApp::new().await;
     app.simulator.finish_after_polls(3).await;

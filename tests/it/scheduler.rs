@@ -98,6 +98,33 @@ async fn files_are_deleted_at_three_in_the_morning_after_their_three_days() {
 }
 
 #[tokio::test]
+async fn files_of_a_job_that_ended_otherwise_are_deleted_as_well() {
+    let mut app = TestApp::new().await;
+    let alice = app.account(50_000).await;
+    let id = alice.submit("kling", json!({ "prompt": "stored in vain" })).await;
+    // The worker dies when the result is stored and written down; before another one comes, the owner has had enough.
+    let owner = alice.clone();
+    app.worker.probe = workers::Probe::new(move |station| {
+        if station == workers::Station::Saved {
+            std::panic::resume_unwind(Box::new("crash"));
+        }
+    });
+    let drained = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(app.drain())).await;
+    assert!(drained.is_err(), "the worker died");
+    assert_eq!(objects(app.s3_dir.path()), 1);
+    owner.cancel(id).await;
+    app.worker.probe = workers::Probe::default();
+    app.drain().await;
+    assert_eq!(alice.job(id).await["status"], "canceled");
+    let night =
+        app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
+    app.clock.advance_to(night);
+    assert!(app.tick("delete-expired-files").await);
+    assert_eq!(objects(app.s3_dir.path()), 0);
+    app.finish().await;
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "breaks a row on purpose")]
 async fn a_file_that_cannot_be_deleted_is_reported_and_tried_again() {
     let app = TestApp::new().await;

@@ -129,6 +129,30 @@ async fn an_answer_decides_what_becomes_of_a_notice() {
 }
 
 #[tokio::test]
+async fn an_account_with_many_notices_keeps_nobody_else_waiting() {
+    let app = TestApp::new().await;
+    let (heavy, light) = (app.account(100_000).await, app.account(1000).await);
+    let receiver = app.receiver().await;
+    let order = |prompt: String| json!({ "model": "gpt-4o", "input": { "prompt": prompt }, "webhook": { "url": receiver.url } });
+    for n in 0..30 {
+        heavy.post("/v1/jobs", order(format!("heavy {n}"))).await;
+    }
+    app.drain().await;
+    app.clock.advance(TimeDelta::seconds(1));
+    light.post("/v1/jobs", order("light".into())).await;
+    app.drain().await;
+    let first = notice::claim(&app.db, 32, Duration::from_secs(60), app.now()).await.expect("claim");
+    let of = |account| first.iter().filter(|due| due.account == account).count();
+    assert_eq!((of(heavy.id), of(light.id)), (8, 1));
+    let more = notice::claim(&app.db, 32, Duration::from_secs(60), app.now()).await.expect("claim");
+    assert!(more.is_empty(), "a share is a share of what is under way");
+    app.clock.advance(TimeDelta::minutes(2));
+    while app.deliver().await > 0 {}
+    assert_eq!(receiver.received().len(), 31);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_deliverer_that_dies_is_followed_by_another_and_its_late_word_does_not_count() {
     let app = TestApp::new().await;
     let alice = app.account(1000).await;

@@ -9,7 +9,7 @@ with closed as (
           when 'lost' then q.lease_until <= $11 and q.tries + 1 >= $4::smallint
           else false
           end
-    returning q.job_id, q.started_at, q.attempt
+    returning q.job_id, q.started_at, q.attempt, q.checkpoint
 ), job as (
     update jobs j
     set status = $5, output = $6, error_code = $7, error_message = $8, error_retryable = $9, charged_tokens = $10,
@@ -17,7 +17,7 @@ with closed as (
         expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end
     from closed c
     where j.id = c.job_id
-    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, j.request_hash, c.attempt
+    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, j.request_hash, c.attempt, c.checkpoint
 ), money as (
     update accounts a
     set held_tokens = a.held_tokens - j.held_tokens, available_tokens = a.available_tokens + j.held_tokens - $10
@@ -44,6 +44,13 @@ with closed as (
     from job j,
          unnest($16::uuid[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::int[], $22::int[], $23::float8[])
          with ordinality as f (id, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds, n)
+), orphaned as (
+    -- Stored, but the job ended otherwise: the files are nobody's, and the next clean-up deletes them.
+    insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, created_at, expires_at)
+    select gen_random_uuid(), j.account_id, j.id, f.n - 1, f.file ->> 'storage_key', f.file ->> 'preview_key',
+           f.file ->> 'mime_type', (f.file ->> 'size_bytes')::bigint, $11, $11
+    from job j, jsonb_array_elements(j.checkpoint -> 'output' -> 'files') with ordinality as f (file, n)
+    where $5 <> 'succeeded' and j.checkpoint ->> 'state' = 'stored'
 ), cached as (
     -- The same request within a day is answered with this. A result of several files is not; a copy would need ids for them.
     insert into result_cache (account_id, request_hash, job_id, created_at, expires_at)

@@ -49,8 +49,9 @@ const BREACHES: [(&str, &str); 10] = [
              (select count(*) from notices n where n.job_id = j.id)",
     ),
     (
-        "files belong to jobs that succeeded",
-        "select f.job_id::text from files f join jobs j on j.id = f.job_id where j.status <> 'succeeded'",
+        "files that are kept belong to jobs that succeeded",
+        "select f.job_id::text from files f join jobs j on j.id = f.job_id
+         where j.status <> 'succeeded' and f.expires_at > f.created_at",
     ),
     (
         "a queue row without a worker holds no lease",
