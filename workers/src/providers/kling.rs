@@ -382,6 +382,8 @@ mod tests {
         assert_eq!((kind_of(&text), request(&text).unwrap()), ("text2video", expected));
 
         let (field, mime_type) = ("image".to_owned(), "image/png".to_owned());
+        let mut input = input;
+        input["image"] = json!("https://example.com/fox.png");
         let image = call(input, vec![InputFile { field, mime_type, bytes: vec![1; 3].into() }]);
         let expected = json!({
             "model_name": "kling-v2-6", "external_task_id": "job_1-1", "prompt": "a fox", "duration": "5",
