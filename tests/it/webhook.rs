@@ -129,6 +129,26 @@ async fn an_answer_decides_what_becomes_of_a_notice() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "breaks the database on purpose")]
+async fn a_notice_that_was_sent_but_not_written_down_is_sent_again_under_the_same_id() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+    alice.post("/v1/jobs", body).await;
+    app.drain().await;
+    let run = async |sql: &'static str| sqlx::query(sql).execute(&app.db).await.expect(sql);
+    run("alter table notices add constraint broken check (status <> 'delivered') not valid").await;
+    assert_eq!(app.deliver().await, 1);
+    run("alter table notices drop constraint broken").await;
+    app.clock.advance(TimeDelta::minutes(2));
+    assert_eq!(app.deliver().await, 1);
+    let told = receiver.received();
+    assert_eq!((told.len(), &told[0].id), (2, &told[1].id), "at least once, under one id");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn an_account_with_many_notices_keeps_nobody_else_waiting() {
     let app = TestApp::new().await;
     let (heavy, light) = (app.account(100_000).await, app.account(1000).await);
