@@ -227,10 +227,11 @@ impl Model {
                 let needed = self.schema["x-needs"].as_str().unwrap_or("one of several fields");
                 InvalidInput { param: "input".into(), message: format!("{} needs {needed}", self.id) }
             }
-            _ => InvalidInput {
-                param: format!("input{at}"),
-                message: error.masked_with("the value").to_string(),
-            },
+            _ => {
+                let param = format!("input{at}");
+                let message = error.masked_with(param.clone()).to_string();
+                InvalidInput { param, message }
+            }
         })
     }
 }
