@@ -18,6 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let storage = Storage::new(&config::Storage::from_env()?);
     let db = db::connect(&config::Database::from_env()?, "api").await?;
     let process = Process::new();
+    process.stop_on_signal()?;
     let metrics = telemetry::start_metrics(&process)?;
     let ctx = Ctx {
         wakes: Wakes::start(&db, &process),
@@ -34,13 +35,7 @@ async fn main() -> anyhow::Result<()> {
         TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
     tracing::info!(addr = %settings.addr, "api is listening");
     let stop = process.clone();
-    http::serve(listener, ctx, async move {
-        if let Err(error) = Process::signaled().await {
-            tracing::error!(%error, "signals cannot be heard");
-        }
-        stop.stop();
-    })
-    .await?;
+    http::serve(listener, ctx, async move { stop.stopping().await }).await?;
     process.finish().await;
     Ok(())
 }

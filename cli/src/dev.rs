@@ -220,17 +220,10 @@ impl Stack {
             metrics: Some(metrics),
             allow_private_addresses: true,
         };
+        self.process.stop_on_signal()?;
         write_private(&data.join("dev.json"), &serde_json::to_string_pretty(&self.described)?)?;
         let stop = self.process.clone();
-        let serving = api::http::serve(listener, door, async move {
-            tokio::select! {
-                signaled = Process::signaled() => if let Err(error) = signaled {
-                    tracing::error!(%error, "signals cannot be heard");
-                },
-                () = stop.stopping() => {}
-            }
-            stop.stop();
-        });
+        let serving = api::http::serve(listener, door, async move { stop.stopping().await });
         println!("kiln is ready: {}  api key: {}", self.described.url, self.described.api_key);
         std::io::stdout().flush().context("write to standard output")?;
         let served = serving.await;

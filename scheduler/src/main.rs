@@ -10,6 +10,7 @@ async fn main() -> anyhow::Result<()> {
     let logging = config::Telemetry::from_env()?;
     telemetry::start_logging(&logging)?;
     let process = Process::new();
+    process.stop_on_signal()?;
     telemetry::serve_metrics(&logging, &process)?;
     let db = db::connect(&config::Database::from_env()?, "scheduler").await?;
     let ctx = Ctx {
@@ -20,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
         timing: config::Queue::from_env()?,
     };
     tick::start(&ctx, &process);
-    Process::signaled().await?;
+    process.stopping().await;
     process.finish().await;
     Ok(())
 }

@@ -14,6 +14,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+/// Exit code after a second signal, as shells have it for a program ended by SIGINT.
+const SECOND_SIGNAL_EXIT: i32 = 130;
+
 /// Handle to the tasks of this process; clones speak of the same process.
 #[derive(Debug, Clone, Default)]
 pub struct Process {
@@ -65,17 +68,30 @@ impl Process {
         self.tracker.wait().await;
     }
 
-    /// Waits for SIGINT or SIGTERM.
+    /// Stops the process at SIGINT or SIGTERM, and ends it there and then at a second one: a stop may take as long as a
+    /// provider's call, and whoever asks twice does not want to wait. What was under way is taken up by others.
     ///
     /// # Errors
     /// When the signals cannot be listened to.
-    pub async fn signaled() -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "must go on while all tracked tasks are waited for")]
+    pub fn stop_on_signal(&self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
+        let process = self.clone();
+        tokio::spawn(async move {
+            for last in [false, true] {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if last {
+                    tracing::warn!("{name} again: ending at once");
+                    std::process::exit(SECOND_SIGNAL_EXIT);
+                }
+                tracing::info!("{name}: stopping; a second one ends at once");
+                process.stop();
+            }
+        });
         Ok(())
     }
 }

@@ -82,6 +82,7 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
     let logging = config::Telemetry::from_env()?;
     telemetry::start_logging(&logging)?;
     let process = Process::new();
+    process.stop_on_signal()?;
     telemetry::serve_metrics(&logging, &process)?;
     let db = db::connect(&config::Database::from_env()?, pool.word()).await?;
     let ctx = Parts {
@@ -95,13 +96,6 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         timing: config::Queue::from_env()?,
     }
     .into_ctx()?;
-    let stop = process.clone();
-    process.spawn(async move {
-        if let Err(error) = Process::signaled().await {
-            tracing::error!(%error, "signals cannot be heard");
-        }
-        stop.stop();
-    });
     serve(ctx, pool, slots(pool)?, &process).await?;
     process.finish().await;
     Ok(())

@@ -61,6 +61,7 @@ pub async fn main() -> anyhow::Result<()> {
     let logging = config::Telemetry::from_env()?;
     telemetry::start_logging(&logging)?;
     let process = Process::new();
+    process.stop_on_signal()?;
     telemetry::serve_metrics(&logging, &process)?;
     let identity = config::Identity::from_env()?;
     let db = db::connect(&config::Database::from_env()?, "delivery").await?;
@@ -72,13 +73,6 @@ pub async fn main() -> anyhow::Result<()> {
         web: Web::new(allow_private_addresses()?)?,
         secret: identity.secret,
     };
-    let stop = process.clone();
-    process.spawn(async move {
-        if let Err(error) = Process::signaled().await {
-            tracing::error!(%error, "signals cannot be heard");
-        }
-        stop.stop();
-    });
     serve(ctx, &wakes, delivery_slots()?, &process).await;
     process.finish().await;
     Ok(())
