@@ -41,7 +41,8 @@ pub enum Sent {
     Dead(String),
 }
 
-/// Most notices of one account under way at once: an account whose receiver is slow keeps nobody else waiting.
+/// Most notices of one account under way when a claim is made: an account whose receiver is slow keeps nobody else waiting.
+/// Claims made in the same instant may each take as many.
 const IN_FLIGHT_PER_ACCOUNT: i64 = 8;
 
 /// Leases up to `limit` due notices until `now + lease`, those that wait longest first, of no account more than its share.

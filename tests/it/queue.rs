@@ -143,6 +143,33 @@ async fn a_job_that_cannot_be_read_fails_after_its_tries_and_the_others_go_on() 
     app.finish().await;
 }
 
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "writes what only another version would")]
+async fn a_job_with_an_odd_checkpoint_ends_and_keeps_no_other_from_ending() {
+    let app = TestApp::new().await;
+    let alice = app.account(4000).await;
+    let odd = [
+        r#"{"state": "stored", "output": {"files": null}}"#,
+        r#"{"state": "stored", "output": {"files": [{"storage_key": "outputs/x/0.png"}, 7]}}"#,
+        r#"{"state": "stored"}"#,
+    ];
+    for checkpoint in odd {
+        let id = alice.submit("gpt-4o", json!({ "prompt": checkpoint })).await;
+        sqlx::query("update queue set checkpoint = $2::jsonb where job_id = $1")
+            .bind(id.0)
+            .bind(checkpoint)
+            .execute(&app.db)
+            .await
+            .expect("write");
+    }
+    alice.submit("gpt-4o", json!({ "prompt": "as usual" })).await;
+    app.clock.advance(TimeDelta::days(1));
+    assert!(app.tick("expire-overdue-jobs").await);
+    let open: i64 = scalar(&app.db, "select count(*) from jobs where status <> 'expired'").await;
+    assert_eq!((open, alice.tokens().await), (0, (4000, 0)));
+    app.finish().await;
+}
+
 /// Starts a real apalis worker for the text pool.
 fn start_worker(process: &Process, ctx: workers::Ctx) {
     start_worker_of(process, ctx, Medium::Text);

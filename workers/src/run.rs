@@ -153,12 +153,13 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result
             return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
         }
     };
+    // Before the intent: a run given up with the intent written would look as if it had been sent.
+    ctx.paying.begin();
     let attempt = claimed.attempt + 1;
     let now = ctx.clock.now();
     if !persist(ctx, || Box::pin(job::begin_attempt(&ctx.db, claimed.lease, attempt, now))).await {
         return Err(Lost);
     }
-    ctx.paying.begin();
     ctx.probe.at(Station::Intended);
     let started = tokio::time::Instant::now();
     let answer = provider.submit(&call(claimed, attempt, files)).await;
@@ -332,7 +333,8 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
                 return false;
             }
         }
-        if ctx.drained.is_cancelled() {
+        // A stopping worker holds on to what it has paid for; its deadline and the supervisor's patience are the limit.
+        if ctx.drained.is_cancelled() && !ctx.paying.is_set() {
             return false;
         }
     }

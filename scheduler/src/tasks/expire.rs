@@ -16,8 +16,7 @@ pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
         for job in &swept.closed {
             tracing::info!(job.id = %job, "job {job} expired");
         }
-        announce(ctx, &swept);
-        Ok(())
+        announce(ctx, &swept)
     }
     .boxed()
 }

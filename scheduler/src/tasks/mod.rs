@@ -12,6 +12,7 @@ mod rescue;
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use chrono::TimeDelta;
 use futures::future::BoxFuture;
 
@@ -113,7 +114,10 @@ pub fn named(name: &str) -> Option<&'static Task> {
 }
 
 /// Tells those who wait about jobs that a sweep has moved.
-fn announce(ctx: &Ctx, swept: &Swept) {
+///
+/// # Errors
+/// When some jobs could not be moved, so that the run counts as failed and is noticed.
+fn announce(ctx: &Ctx, swept: &Swept) -> anyhow::Result<()> {
     for (_, pool) in &swept.rescued {
         ctx.wakes.send(Wake::Pool(*pool));
     }
@@ -123,4 +127,6 @@ fn announce(ctx: &Ctx, swept: &Swept) {
     if !swept.closed.is_empty() {
         ctx.wakes.send(Wake::Notice);
     }
+    ensure!(swept.stuck == 0, "{} jobs cannot be ended; the log names them", swept.stuck);
+    Ok(())
 }

@@ -18,8 +18,7 @@ pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
         }
         metrics::counter!("kiln_jobs_rescued_total")
             .increment(u64::try_from(swept.rescued.len()).unwrap_or(0));
-        announce(ctx, &swept);
-        Ok(())
+        announce(ctx, &swept)
     }
     .boxed()
 }

@@ -83,17 +83,32 @@ pub async fn claim(
         .collect())
 }
 
-/// Makes jobs whose start has come runnable: they then stand in line by priority and tag like any other, instead of being
-/// taken up like those whose wait for a provider is over. Gives how many.
+/// Most jobs that stand in line at once when their start has come; the next look takes the rest.
+const PROMOTE_LIMIT: i64 = 1000;
+
+/// Makes jobs whose start has come runnable: they stand in line by priority and tag like any other, instead of being taken
+/// up like those whose wait for a provider is over. Their tags are moved to the pool's present, in the order they had
+/// within their account: waiting for an appointed time saves up no claim. Gives how many.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn promote(db: &PgPool, pool: Medium, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let promoted = sqlx::query!(
-        "update queue set run_at = null, phase = 'queued'
-         where pool = $1 and lease_token is null and run_at <= $2 and started_at is null",
+        "with due as (
+             select job_id, tag from queue
+             where pool = $1 and lease_token is null and run_at <= $2 and started_at is null
+             order by run_at limit $3
+             for update skip locked
+         ), spread as (
+             select d.job_id, d.tag - min(d.tag) over (partition by j.account_id) as ahead
+             from due d join jobs j on j.id = d.job_id
+         )
+         update queue q set run_at = null, phase = 'queued', tag = greatest(q.tag, p.vnow + s.ahead)
+         from spread s, pools p
+         where q.job_id = s.job_id and p.pool = $1",
         pool.word(),
         now,
+        PROMOTE_LIMIT,
     )
     .execute(db)
     .await?;

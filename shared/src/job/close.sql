@@ -49,8 +49,12 @@ with closed as (
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, created_at, expires_at)
     select gen_random_uuid(), j.account_id, j.id, f.n - 1, f.file ->> 'storage_key', f.file ->> 'preview_key',
            f.file ->> 'mime_type', (f.file ->> 'size_bytes')::bigint, $11, $11
-    from job j, jsonb_array_elements(j.checkpoint -> 'output' -> 'files') with ordinality as f (file, n)
-    where $5 <> 'succeeded' and j.checkpoint ->> 'state' = 'stored'
+    from job j,
+         -- A checkpoint of another version must not keep its job from ending.
+         jsonb_array_elements(case when jsonb_typeof(j.checkpoint #> '{output,files}') = 'array'
+                              then j.checkpoint #> '{output,files}' else '[]' end) with ordinality as f (file, n)
+    where $5 <> 'succeeded' and j.checkpoint ->> 'state' = 'stored' and f.file ->> 'storage_key' is not null
+      and f.file ->> 'mime_type' is not null and jsonb_typeof(f.file -> 'size_bytes') = 'number'
 ), cached as (
     -- The same request within a day is answered with this. A result of several files is not; a copy would need ids for them.
     insert into result_cache (account_id, request_hash, job_id, created_at, expires_at)

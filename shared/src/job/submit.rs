@@ -166,8 +166,6 @@ async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, s
         NoticeId::new().0,
         key,
         body_hash,
-        order.input,
-        shown(&order.input),
     )
     .fetch_optional(db)
     .await?;

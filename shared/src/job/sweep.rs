@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use super::{Fence, JobError, Medium, Verdict, close};
-use crate::id::JobId;
+use crate::{db::is_transient, id::JobId};
 
 /// Most jobs one sweep moves; the next tick takes the rest.
 const SWEEP_LIMIT: i64 = 1000;
@@ -22,6 +22,8 @@ pub struct Swept {
     pub rescued: Vec<(JobId, Medium)>,
     /// Jobs that ended.
     pub closed: Vec<JobId>,
+    /// Jobs that should have ended and could not, which only a defect can cause; each is in the log.
+    pub stuck: usize,
 }
 
 /// Takes jobs back from workers that stopped beating: each costs a try, and the last one fails the job.
@@ -67,12 +69,10 @@ pub async fn rescue_lost(db: &PgPool, max_tries: i16, now: DateTime<Utc>) -> Res
     });
     let rescued =
         rescued.into_iter().filter_map(|row| Some((row.job, Medium::from_word(&row.pool)?))).collect();
-    let mut swept = Swept { rescued, closed: Vec::new() };
+    let mut swept = Swept { rescued, ..Swept::default() };
     for row in spent {
         let verdict = if row.cancel_requested { &Verdict::Canceled } else { &lost };
-        if close(db, Fence::Lost { job: row.job, max_tries }, verdict, now).await? {
-            swept.closed.push(row.job);
-        }
+        end(db, Fence::Lost { job: row.job, max_tries }, verdict, now, &mut swept).await?;
     }
     Ok(swept)
 }
@@ -91,9 +91,27 @@ pub async fn expire_overdue(db: &PgPool, grace: TimeDelta, now: DateTime<Utc>) -
     .await?;
     let mut swept = Swept::default();
     for job in overdue {
-        if close(db, Fence::Overdue(job), &Verdict::Expired, now).await? {
-            swept.closed.push(job);
-        }
+        end(db, Fence::Overdue(job), &Verdict::Expired, now, &mut swept).await?;
     }
     Ok(swept)
+}
+
+/// Ends one job of a sweep. One that cannot be ended is reported and does not keep the others waiting.
+async fn end(
+    db: &PgPool,
+    fence: Fence,
+    verdict: &Verdict,
+    now: DateTime<Utc>,
+    swept: &mut Swept,
+) -> Result<(), sqlx::Error> {
+    match close(db, fence, verdict, now).await {
+        Ok(true) => swept.closed.push(fence.job()),
+        Ok(false) => {}
+        Err(error) if is_transient(&error) => return Err(error),
+        Err(error) => {
+            tracing::error!(job.id = %fence.job(), %error, "job {} cannot be ended", fence.job());
+            swept.stuck += 1;
+        }
+    }
+    Ok(())
 }
