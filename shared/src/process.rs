@@ -2,11 +2,12 @@
 //!
 //! Nothing is spawned outside this tracker, so a stop by SIGINT or SIGTERM leaves no task behind.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
 };
 use tokio_util::{
@@ -59,6 +60,21 @@ impl Process {
             () = tokio::time::sleep(time) => true,
             () = self.stopping() => false,
         }
+    }
+
+    /// Waits for one free slot, then takes all that are, up to `most`. `None`: the process is stopping.
+    pub async fn free_slots(&self, slots: &Arc<Semaphore>, most: usize) -> Option<Vec<OwnedSemaphorePermit>> {
+        let first = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot.ok()?,
+            () = self.stopping() => return None,
+        };
+        let mut taken = vec![first];
+        while taken.len() < most
+            && let Ok(slot) = slots.clone().try_acquire_owned()
+        {
+            taken.push(slot);
+        }
+        Some(taken)
     }
 
     /// Tells every task to stop and waits until all have ended.

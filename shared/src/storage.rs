@@ -138,18 +138,6 @@ impl Storage {
         Ok(request.presigned(life).await.with_context(|| format!("sign a URL for {key}"))?.uri().to_owned())
     }
 
-    /// Makes the bucket unless it is there.
-    ///
-    /// # Errors
-    /// When the service fails or refuses.
-    pub async fn ensure_bucket(&self) -> anyhow::Result<()> {
-        if self.client.head_bucket().bucket(&self.bucket).send().await.is_ok() {
-            return Ok(());
-        }
-        let made = self.client.create_bucket().bucket(&self.bucket).send().await;
-        made.map(|_| ()).with_context(|| format!("make bucket {}", self.bucket))
-    }
-
     /// Whether the bucket answers, for health checks.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use sqlx::{
     PgPool,
     postgres::{PgListener, PgNotification},
@@ -94,6 +95,30 @@ impl Wakes {
     /// Hears every hint from now on. Subscribe before looking, or a hint in between is lost.
     pub fn listen(&self) -> broadcast::Receiver<Wake> {
         self.heard.subscribe()
+    }
+}
+
+/// Waits for a hint that is `wanted` or for the next look, about `poll` from now. `false`: the process is stopping.
+pub async fn rest(
+    hints: &mut broadcast::Receiver<Wake>,
+    poll: Duration,
+    process: &Process,
+    wanted: impl Fn(Wake) -> bool,
+) -> bool {
+    // Jitter keeps many processes from looking all at once.
+    let wait = tokio::time::sleep(poll.mul_f64(rand::rng().random_range(0.5..1.5)));
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            () = &mut wait => return true,
+            () = process.stopping() => return false,
+            hint = hints.recv() => match hint {
+                Ok(wake) if wanted(wake) => return true,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => return true,
+                Err(broadcast::error::RecvError::Closed) => return process.sleep(poll).await,
+            },
+        }
     }
 }
 

@@ -43,6 +43,9 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// How a request came in, in logs and metrics, when it was answered with the job of an earlier one.
+const REPEAT: &str = "repeat";
+
 /// Accepts a generation request: prices it, holds the tokens, queues it.
 pub async fn create(
     State(ctx): State<Ctx>,
@@ -53,27 +56,21 @@ pub async fn create(
     let wait = preferred_wait(&headers)?;
     let order = body.value.into_order(&ctx, caller, &headers, body.hash)?;
     let submitted = job::submit(&ctx.db, &order, ctx.clock.now()).await?;
-    let (id, repeated) = match submitted {
+    let (id, how) = match submitted {
         Submitted::New(id) => {
             ctx.wakes.send(Wake::Pool(order.medium));
-            tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, "job {id} accepted");
-            (id, false)
+            (id, "new")
         }
-        Submitted::Repeat(id) => (id, true),
         Submitted::Cached(id) => {
             ctx.wakes.send(Wake::Notice);
-            tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, "job {id} answered from the cache");
-            (id, false)
+            (id, "cached")
         }
+        Submitted::Repeat(id) => (id, REPEAT),
     };
-    let how = match submitted {
-        Submitted::New(_) => "new",
-        Submitted::Repeat(_) => "repeat",
-        Submitted::Cached(_) => "cached",
-    };
+    tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, how, "job {id} accepted");
     metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "how" => how).increment(1);
     let view = await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?;
-    Ok(accepted(&view, wait, repeated))
+    Ok(accepted(&view, wait, how == REPEAT))
 }
 
 /// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.

@@ -141,9 +141,7 @@ impl NewJob {
             start_at,
         })
     }
-}
 
-impl NewJob {
     /// A request that wants a time or a provider of its own is not answered with another's result.
     fn cacheable(&self, start_at: Option<DateTime<Utc>>) -> bool {
         let free = self.routing.only.is_empty() && self.routing.ignore.is_empty();

@@ -16,27 +16,21 @@ const FAILURES_IN_A_ROW: u32 = 5;
 pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
     async {
         let (mut deleted, mut failed, mut in_a_row) = (0_u64, 0_u64, 0_u32);
-        loop {
+        let mut whole = true;
+        while whole && in_a_row < FAILURES_IN_A_ROW {
             let batch = file::expired(&ctx.db, BATCH, ctx.clock.now()).await?;
-            let whole = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
+            whole = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
             for expired in batch {
                 match delete(ctx, &expired).await {
-                    Ok(()) => {
-                        deleted += 1;
-                        in_a_row = 0;
-                    }
+                    Ok(()) => (deleted, in_a_row) = (deleted + 1, 0),
                     Err(error) => {
-                        failed += 1;
-                        in_a_row += 1;
+                        (failed, in_a_row) = (failed + 1, in_a_row + 1);
                         put_off(ctx, &expired, &error).await?;
-                        if in_a_row == FAILURES_IN_A_ROW {
-                            bail!("{in_a_row} deletions in a row failed, the last one with: {error:#}");
-                        }
                     }
                 }
-            }
-            if !whole {
-                break;
+                if in_a_row == FAILURES_IN_A_ROW {
+                    break;
+                }
             }
         }
         let stuck = file::stuck(&ctx.db).await?;

@@ -48,7 +48,7 @@ with closed as (
     -- Stored, but the job ended otherwise: the files are nobody's, and the next clean-up deletes them.
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, created_at, expires_at)
     select gen_random_uuid(), j.account_id, j.id, f.n - 1, f.file ->> 'storage_key', f.file ->> 'preview_key',
-           f.file ->> 'mime_type', (f.file ->> 'size_bytes')::bigint, $11, $11
+           f.file ->> 'mime_type', greatest((f.file ->> 'size_bytes')::numeric, 1)::bigint, $11, $11
     from job j,
          -- A checkpoint of another version must not keep its job from ending.
          jsonb_array_elements(case when jsonb_typeof(j.checkpoint #> '{output,files}') = 'array'

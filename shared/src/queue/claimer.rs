@@ -1,13 +1,12 @@
 //! The claimer: one a process and pool, leasing jobs for the slots that are free and for no more.
 
-use rand::RngExt;
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Shared, Work};
 use crate::{
     job::{claim, promote, release},
-    wake::Wake,
+    wake::{Wake, rest},
 };
 
 /// Most jobs of one claim.
@@ -23,7 +22,7 @@ pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
             promoted_at = Instant::now();
             promote_due(&shared).await;
         }
-        let Some(slots) = free_slots(&shared).await else { return };
+        let Some(slots) = shared.process.free_slots(&shared.slots, BATCH).await else { return };
         let wanted = slots.len();
         let found = match claim_for(&shared, slots, &outgoing).await {
             Ok(found) => found,
@@ -32,7 +31,8 @@ pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
                 0
             }
         };
-        if found < wanted && !rest(&shared, &mut hints).await {
+        let ours = |wake| wake == Wake::Pool(shared.config.pool);
+        if found < wanted && !rest(&mut hints, shared.config.timing.poll, &shared.process, ours).await {
             return;
         }
     }
@@ -43,21 +43,6 @@ async fn promote_due(shared: &Shared) {
     if let Err(error) = promote(&shared.db, shared.config.pool, shared.clock.now()).await {
         tracing::warn!(%error, pool = shared.config.pool.word(), "scheduled jobs not looked at; trying again");
     }
-}
-
-/// Waits for one free slot, then takes all that are. `None`: the process is stopping.
-async fn free_slots(shared: &Shared) -> Option<Vec<OwnedSemaphorePermit>> {
-    let first = tokio::select! {
-        slot = shared.slots.clone().acquire_owned() => slot.ok()?,
-        () = shared.process.stopping() => return None,
-    };
-    let mut slots = vec![first];
-    while slots.len() < BATCH
-        && let Ok(slot) = shared.slots.clone().try_acquire_owned()
-    {
-        slots.push(slot);
-    }
-    Some(slots)
 }
 
 /// Claims at most as many jobs as there are slots and sends them on; gives how many there were.
@@ -85,24 +70,4 @@ async fn claim_for(
         release(&shared.db, &unsent).await?;
     }
     Ok(found)
-}
-
-/// Waits for a hint about this pool or for the next look, whichever is first. `false`: the process is stopping.
-async fn rest(shared: &Shared, hints: &mut broadcast::Receiver<Wake>) -> bool {
-    // Jitter keeps many workers from looking all at once.
-    let poll = shared.config.timing.poll.mul_f64(rand::rng().random_range(0.5..1.5));
-    let wait = tokio::time::sleep(poll);
-    tokio::pin!(wait);
-    loop {
-        tokio::select! {
-            () = &mut wait => return true,
-            () = shared.process.stopping() => return false,
-            hint = hints.recv() => match hint {
-                Ok(Wake::Pool(pool)) if pool == shared.config.pool => return true,
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(_)) => return true,
-                Err(broadcast::error::RecvError::Closed) => tokio::time::sleep(Duration::from_millis(100)).await,
-            },
-        }
-    }
 }

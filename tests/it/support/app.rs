@@ -122,14 +122,8 @@ impl TestApp {
             metrics: None,
             allow_private_addresses: settings.allow_private,
         };
-        let stop = process.clone();
-        process.spawn(async move {
-            api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
-        });
-        for task in scheduler::tasks::TASKS {
-            // A task's time begins when it is first looked at.
-            scheduler::tick::run_if_due(&scheduler, task).await.expect("look at the task");
-        }
+        serve(&process, listener, door);
+        begin_schedule(&scheduler).await;
         Self {
             db,
             clock,
@@ -277,6 +271,20 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         assert!(self.finished || std::thread::panicking(), "the test forgot to call finish");
     }
+}
+
+/// A task's time begins when it is first looked at.
+async fn begin_schedule(ctx: &scheduler::Ctx) {
+    for task in scheduler::tasks::TASKS {
+        scheduler::tick::run_if_due(ctx, task).await.expect("look at the task");
+    }
+}
+
+fn serve(process: &Process, listener: TcpListener, door: api::Ctx) {
+    let stop = process.clone();
+    process.spawn(async move {
+        api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
+    });
 }
 
 pub fn storage_config(endpoint: &str) -> config::Storage {

@@ -10,10 +10,9 @@ mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
-use rand::RngExt;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::Semaphore;
 
 use crate::{
     Web,
@@ -27,7 +26,7 @@ use shared::{
     process::Process,
     storage::Storage,
     telemetry,
-    wake::{Wake, Wakes},
+    wake::{Wake, Wakes, rest},
 };
 
 pub use schedule::TRIES;
@@ -84,8 +83,8 @@ pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
     let mut hints = wakes.listen();
     tracing::info!(slots, "delivery is ready");
     while !process.is_stopping() {
-        let Some(slots) = free_slots(&free, process).await else { return };
-        let wanted = slots.len();
+        let Some(taken) = process.free_slots(&free, slots).await else { return };
+        let wanted = taken.len();
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let due = match notice::claim(&ctx.db, limit, LEASE, ctx.clock.now()).await {
             Ok(due) => due,
@@ -95,30 +94,17 @@ pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
             }
         };
         let found = due.len();
-        for (due, slot) in due.into_iter().zip(slots) {
+        for (due, slot) in due.into_iter().zip(taken) {
             let ctx = ctx.clone();
             process.spawn(async move {
                 deliver(&ctx, &due).await;
                 drop(slot);
             });
         }
-        if found < wanted && !rest(process, &mut hints).await {
+        if found < wanted && !rest(&mut hints, POLL, process, |wake| wake == Wake::Notice).await {
             return;
         }
     }
-}
-
-/// Waits for one free slot, then takes all that are. `None`: the process is stopping.
-async fn free_slots(free: &Arc<Semaphore>, process: &Process) -> Option<Vec<OwnedSemaphorePermit>> {
-    let first = tokio::select! {
-        slot = free.clone().acquire_owned() => slot.ok()?,
-        () = process.stopping() => return None,
-    };
-    let mut slots = vec![first];
-    while let Ok(slot) = free.clone().try_acquire_owned() {
-        slots.push(slot);
-    }
-    Some(slots)
 }
 
 /// Sends one notice and writes down what came of it.
@@ -136,23 +122,6 @@ pub async fn deliver(ctx: &Ctx, due: &Due) {
         Ok(false) => tracing::warn!(notice.id = %due.id, "lease of {} lost", due.id),
         Err(error) => {
             tracing::warn!(notice.id = %due.id, %error, "try of {} not written down; it is sent again", due.id)
-        }
-    }
-}
-
-/// Waits for a hint or the next look. `false`: the process is stopping.
-async fn rest(process: &Process, hints: &mut broadcast::Receiver<Wake>) -> bool {
-    let wait = tokio::time::sleep(POLL.mul_f64(rand::rng().random_range(0.5..1.5)));
-    tokio::pin!(wait);
-    loop {
-        tokio::select! {
-            () = &mut wait => return true,
-            () = process.stopping() => return false,
-            hint = hints.recv() => match hint {
-                Ok(Wake::Notice) | Err(broadcast::error::RecvError::Lagged(_)) => return true,
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Closed) => return process.sleep(POLL).await,
-            },
         }
     }
 }
