@@ -96,6 +96,38 @@ id!(
     /// One entry of the ledger.
     EntryId, "txn"
 );
+id!(
+    /// A person.
+    UserId, "user"
+);
+id!(
+    /// A login and all refresh tokens that followed from it.
+    SessionId, "ses"
+);
+id!(
+    /// An invitation to an account.
+    InvitationId, "inv"
+);
+id!(
+    /// One entry of the audit log.
+    AuditId, "aud"
+);
+id!(
+    /// A mail to be sent.
+    MailId, "mail"
+);
+id!(
+    /// Tokens given at one time.
+    GrantId, "grant"
+);
+id!(
+    /// A plan that an account has for some days.
+    SubscriptionId, "sub"
+);
+id!(
+    /// An archive of everything about an account.
+    ExportId, "exp"
+);
 
 /// The fence of a claim: a random value that every write under the claim has to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]

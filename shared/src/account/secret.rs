@@ -1,20 +1,30 @@
-//! The secret an account checks our webhooks with, derived and never stored.
+//! Keys derived from the deployment's secret and never stored: what accounts check our webhooks with, and what access tokens
+//! are signed with.
 //!
-//! HMAC-SHA256 of the account's id under the deployment's secret: a database that leaks gives none of them away, and
-//! every process derives the same.
+//! HMAC-SHA256 of a label under the deployment's secret: a database that leaks gives none of them away, and every process
+//! derives the same.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
 use crate::id::AccountId;
 
 /// The bytes an account's webhooks are signed with.
 pub fn webhook_key(deployment: &SecretString, account: AccountId) -> Vec<u8> {
+    derive(deployment, &format!("webhook:{account}"))
+}
+
+/// The bytes access tokens are signed with.
+pub fn access_token_key(deployment: &SecretString) -> SecretSlice<u8> {
+    derive(deployment, "access-token").into()
+}
+
+fn derive(deployment: &SecretString, label: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(deployment.expose_secret().as_bytes())
         .expect("HMAC takes a key of any length");
-    mac.update(format!("webhook:{account}").as_bytes());
+    mac.update(label.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }
 
