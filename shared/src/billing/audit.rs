@@ -1,4 +1,5 @@
-//! The audit: are the balances still the fold of the book, and the holds still those of the open jobs?
+//! The audit: are the balances still the fold of the book, the holds those of the open jobs, and the lots of grants parts of
+//! what is available or held?
 //!
 //! Run by the scheduler every night, by `kiln doctor`, and by the tests after each test. It only reads.
 
@@ -21,6 +22,16 @@ pub struct Drift {
     pub held_by_ledger: i64,
     /// Sum of the holds of the account's open jobs.
     pub held_by_jobs: i64,
+    /// `owed` on the account's row.
+    pub owed: i64,
+    /// `owed` as the ledger adds up.
+    pub owed_by_ledger: i64,
+    /// Part of `available` that expires, as its lots add up; never more than that.
+    pub expiring: i64,
+    /// Whether each of these lots has tokens, and `next_expiry` is when the first of them expires.
+    pub are_lots_right: bool,
+    /// Open jobs with lots that are more than they hold.
+    pub jobs_with_more_lots_than_hold: i64,
 }
 
 /// Every account that has drifted; empty when the books are right. One snapshot, so running jobs do not disturb it.
@@ -36,20 +47,38 @@ pub async fn audit(db: &PgPool) -> Result<Vec<Drift>, sqlx::Error> {
                    sum(case when credit = 'available' then amount_tokens when debit = 'available' then -amount_tokens
                        else 0 end)::bigint as available,
                    sum(case when credit = 'held' then amount_tokens when debit = 'held' then -amount_tokens
-                       else 0 end)::bigint as held
+                       else 0 end)::bigint as held,
+                   sum(case when debit = 'credit' then amount_tokens when credit = 'credit' then -amount_tokens
+                       else 0 end)::bigint as owed
             from ledger group by account_id
         ), open as (
-            select account_id, sum(held_tokens)::bigint as held from jobs where status = 'open' group by account_id
+            select account_id, sum(held_tokens)::bigint as held,
+                   count(*) filter (where lots_total(held_lots) > held_tokens) as with_more_lots
+            from jobs where status = 'open' group by account_id
+        ), lots as (
+            select a.id, coalesce(sum(l.tokens), 0)::bigint as tokens, min(l.expires_at) as first,
+                   coalesce(bool_and(l.tokens > 0), true) as are_some
+            from accounts a left join unnest(a.expiring) l on true
+            group by a.id
         )
         select a.id as "account!: _", a.available_tokens as "available!", a.held_tokens as "held!",
                coalesce(book.available, 0) as "available_by_ledger!", coalesce(book.held, 0) as "held_by_ledger!",
-               coalesce(open.held, 0) as "held_by_jobs!"
+               coalesce(open.held, 0) as "held_by_jobs!", a.owed_tokens as "owed!",
+               coalesce(book.owed, 0) as "owed_by_ledger!", lots.tokens as "expiring!",
+               lots.are_some and a.next_expiry is not distinct from lots.first as "are_lots_right!",
+               coalesce(open.with_more_lots, 0) as "jobs_with_more_lots_than_hold!"
         from accounts a
+        join lots on lots.id = a.id
         left join book on book.account_id = a.id
         left join open on open.account_id = a.id
         where a.available_tokens <> coalesce(book.available, 0)
            or a.held_tokens <> coalesce(book.held, 0)
            or a.held_tokens <> coalesce(open.held, 0)
+           or a.owed_tokens <> coalesce(book.owed, 0)
+           or lots.tokens > a.available_tokens
+           or not lots.are_some
+           or a.next_expiry is distinct from lots.first
+           or open.with_more_lots > 0
         order by a.id
         "#
     )

@@ -1,9 +1,9 @@
-//! What an account has, and operators' movements of it.
+//! What an account has, and taking some of it back.
 //!
-//! Keeps `available ≥ 0`: a debit is one guarded update, never read, check, write.
+//! Keeps `available ≥ 0`: a debit is one guarded update, never read, check, write. Giving is in `grant.rs`.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::Tokens;
 use crate::{
@@ -11,13 +11,21 @@ use crate::{
     id::{AccountId, EntryId},
 };
 
-/// The two balances of an account.
+/// What an account has and owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// Free to spend.
     pub available: i64,
     /// Set aside by open jobs.
     pub held: i64,
+    /// Part of `available` that expires some day.
+    pub expiring: i64,
+    /// When the first of it does.
+    pub next_expiry: Option<DateTime<Utc>>,
+    /// Drawn on credit and not paid back.
+    pub owed: i64,
+    /// How much it may owe.
+    pub credit_limit: i64,
 }
 
 /// Why tokens were not moved.
@@ -44,61 +52,55 @@ pub enum MoveError {
 pub async fn balance(db: &PgPool, account: AccountId) -> Result<Option<Balance>, sqlx::Error> {
     sqlx::query_as!(
         Balance,
-        "select available_tokens as available, held_tokens as held from accounts where id = $1",
+        r#"select available_tokens as available, held_tokens as held, lots_total(expiring) as "expiring!", next_expiry,
+                  owed_tokens as owed, credit_limit_tokens as credit_limit
+           from accounts where id = $1"#,
         account.0
     )
     .fetch_optional(db)
     .await
 }
 
-/// Gives `amount` tokens to an account (positive) or takes them back (negative), once per `reference`.
+/// Takes tokens back from an account, those that expire first first, once per `reference`.
 ///
 /// # Errors
 /// See [`MoveError`]; on any of them nothing moved.
-pub async fn move_tokens(
-    db: &PgPool,
+pub async fn take_back(
+    db: impl PgExecutor<'_>,
     account: AccountId,
-    amount: i64,
+    amount: Tokens,
     reference: &str,
     reason: &str,
     now: DateTime<Utc>,
-) -> Result<Balance, MoveError> {
-    let size = Tokens::new(amount.saturating_abs()).unwrap_or(Tokens::ZERO).count();
-    let (kind, debit, credit) =
-        if amount >= 0 { ("grant", "platform", "available") } else { ("debit", "available", "platform") };
-    let moved = sqlx::query_as!(
-        Balance,
+) -> Result<(), MoveError> {
+    let row = sqlx::query!(
         r#"
         with account as (
-            update accounts set available_tokens = available_tokens + $2
-            where id = $1 and available_tokens + $2 >= 0
-            returning id, available_tokens, held_tokens
+            update accounts set available_tokens = available_tokens - $2, expiring = lots_after(expiring, $2)
+            where id = $1 and available_tokens >= $2
+            returning id
         ), entry as (
             insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, reason, created_at)
-            select $3, id, $4, $5, $6, $7, $8, $9, $10 from account
+            select $3, id, 'debit', $4, 'available', 'platform', $2, $5, $6 from account
         )
-        select available_tokens as available, held_tokens as held from account
+        select exists (select from accounts where id = $1) as "known!", exists (select from account) as "taken!"
         "#,
         account.0,
-        amount,
+        amount.count(),
         EntryId::new().0,
-        kind,
         reference,
-        debit,
-        credit,
-        size,
         reason,
         now,
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await
     .map_err(|error| match broken_constraint(&error) {
         Some("ledger_once") => MoveError::AlreadyMoved,
         _ => MoveError::Db(error),
     })?;
-    match moved {
-        Some(balance) => Ok(balance),
-        None if balance(db, account).await?.is_some() => Err(MoveError::Insufficient),
-        None => Err(MoveError::UnknownAccount),
+    match (row.known, row.taken) {
+        (_, true) => Ok(()),
+        (true, false) => Err(MoveError::Insufficient),
+        (false, false) => Err(MoveError::UnknownAccount),
     }
 }

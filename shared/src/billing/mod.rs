@@ -7,17 +7,29 @@
 
 #![deny(clippy::float_arithmetic)]
 
+mod adjust;
 mod audit;
 mod balance;
+mod expire;
+mod grant;
 mod ledger;
+mod notices;
+mod subscription;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use adjust::{ADJUST_MAX, Adjustment, REFERENCE_LEN, adjust};
 pub use audit::{Drift, audit};
-pub use balance::{Balance, MoveError, balance, move_tokens};
-pub use ledger::{Entry, EntryKind, entries};
+pub use balance::{Balance, MoveError, balance, take_back};
+pub use expire::{expire_grants, expire_of};
+pub use grant::{Gift, Grant, Source, give, grants};
+pub use ledger::{Entry, EntryFilter, EntryKind, entries};
+pub use notices::{tell_ending, tell_expiring, tell_low_balance};
+pub use subscription::{
+    BeginError, Ended, Plan, Subscription, begin, end_due, plans, settle, subscribe, subscriptions,
+};
 
 /// A number of tokens, the platform's unit of charge; never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::{Fence, Medium, Verdict, close};
-use crate::id::{AccountId, JobId};
+use crate::{
+    id::{AccountId, JobId},
+    wake::Wake,
+};
 
 /// What came of a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,17 @@ pub enum Cancel {
     Requested(Medium),
     /// It had ended before.
     AlreadyFinal,
+}
+
+impl Cancel {
+    /// The hints to send after `job` was canceled so.
+    pub fn wakes(self, job: JobId) -> Vec<Wake> {
+        match self {
+            Self::Canceled => vec![Wake::Job(job), Wake::Notice],
+            Self::Requested(pool) => vec![Wake::Cancel, Wake::Pool(pool)],
+            Self::AlreadyFinal => Vec::new(),
+        }
+    }
 }
 
 /// Cancels a job of `account`. `None`: it has no such job.

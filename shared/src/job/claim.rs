@@ -6,12 +6,16 @@
 //! the new ones when their time has come.
 
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::{PgPool, types::Json};
 use std::time::Duration;
 
 use super::{Checkpoint, Medium, lease::Lease};
-use crate::id::{AccountId, JobId, LeaseToken};
+use crate::{
+    id::{AccountId, JobId, LeaseToken},
+    price::Price,
+};
 
 /// A job under lease, with all that is needed to run it.
 #[derive(Debug, Clone)]
@@ -30,8 +34,15 @@ pub struct Claimed {
     pub upstream_model: String,
     /// Input as checked at submit.
     pub input: Value,
-    /// Price held.
+    /// Tokens held: the most it is charged.
     pub held_tokens: i64,
+    /// The price it was accepted under. `None` for jobs from before there were versions, or when it cannot be read: they are
+    /// charged what is held.
+    pub price: Option<Price>,
+    /// Which part of that price its account pays, in percent.
+    pub price_percent: i16,
+    /// What one success costs us at most, in USD.
+    pub cost_usd: Decimal,
     /// Failures and lost leases so far.
     pub tries: i16,
     /// Submits begun so far.
@@ -67,6 +78,9 @@ pub async fn claim(
         .map(|row| Claimed {
             lease: Lease { job: row.job, token: row.token },
             account: row.account,
+            price: read_price(&row.model, row.price_version, row.price_rules),
+            price_percent: row.price_percent,
+            cost_usd: row.cost_usd,
             model: row.model,
             task: row.task,
             provider: row.provider,
@@ -117,6 +131,17 @@ pub async fn promote(db: &PgPool, pool: Medium, now: DateTime<Utc>) -> Result<u6
 
 fn read_checkpoint(stored: Option<Json<Value>>) -> Result<Option<Checkpoint>, String> {
     stored.map(|Json(value)| serde_json::from_value(value)).transpose().map_err(|error| error.to_string())
+}
+
+fn read_price(model: &str, version: Option<i32>, rules: Option<Value>) -> Option<Price> {
+    let version = version?;
+    match Price::read(model, version, rules?) {
+        Ok(price) => Some(price),
+        Err(error) => {
+            tracing::error!(%error, "version {version} of the price of {model} cannot be read; its jobs are charged what they hold");
+            None
+        }
+    }
 }
 
 impl Claimed {

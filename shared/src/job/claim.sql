@@ -30,7 +30,9 @@ with due as (
 )
 select c.job_id as "job: JobId", c.lease_token as "token!: LeaseToken", c.tries, c.attempt, c.cancel_requested, c.deadline,
        c.checkpoint as "checkpoint: Json<Value>", j.account_id as "account: AccountId", j.model, j.task, j.provider,
-       j.upstream_model, j.input, j.held_tokens, j.traceparent
+       j.upstream_model, j.input, j.held_tokens, j.traceparent, j.price_percent, j.cost_usd, j.price_version,
+       p.rules as "price_rules?"
 from claimed c
 join jobs j on j.id = c.job_id
+left join prices p on p.model = j.model and p.version = j.price_version
 order by array_position((select ids from picked), c.job_id)

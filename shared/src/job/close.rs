@@ -5,6 +5,7 @@
 //! exactly once, charged exactly once if it succeeded, and its hold is always fully accounted for.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -26,6 +27,10 @@ pub enum Verdict {
         output: Output,
         /// At most the hold.
         charge: Tokens,
+        /// What was counted, by meter.
+        metered: Value,
+        /// What the provider's success cost us, in USD.
+        cost_usd: Decimal,
     },
     /// No result will come.
     Failed(JobError),
@@ -44,6 +49,8 @@ pub struct JobError {
     pub message: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
+    /// Whether the provider may bill the attempt that ended so: it may have done the work.
+    pub may_be_billed: bool,
 }
 
 /// By what right a job is closed.
@@ -74,13 +81,28 @@ impl Verdict {
         }
     }
 
+    /// What the last attempt cost, where that is known. Vendors bill no refusal and no failure of their own; whether they
+    /// bill what was given up under way, only their invoice tells.
+    fn known_cost(&self) -> Option<Decimal> {
+        match self {
+            Self::Succeeded { cost_usd, .. } => Some(*cost_usd),
+            Self::Failed(error) if !error.may_be_billed => Some(Decimal::ZERO),
+            Self::Failed(_) | Self::Canceled | Self::Expired => None,
+        }
+    }
+
     fn error(&self) -> Option<JobError> {
-        let canceled =
-            || JobError { code: "canceled", message: "canceled by its owner".into(), retryable: true };
+        let canceled = || JobError {
+            code: "canceled",
+            message: "canceled by its owner".into(),
+            retryable: true,
+            may_be_billed: true,
+        };
         let expired = || JobError {
             code: "deadline_exceeded",
             message: "not finished by its deadline".into(),
             retryable: true,
+            may_be_billed: true,
         };
         match self {
             Self::Succeeded { .. } => None,
@@ -120,9 +142,9 @@ pub async fn close(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
-    let (output, charge) = match verdict {
-        Verdict::Succeeded { output, charge } => (Some(output), *charge),
-        _ => (None, Tokens::ZERO),
+    let (output, charge, metered) = match verdict {
+        Verdict::Succeeded { output, charge, metered, .. } => (Some(output), *charge, Some(metered)),
+        _ => (None, Tokens::ZERO, None),
     };
     let token = if let Fence::Held(lease) = fence { Some(lease.token.0) } else { None };
     let max_tries = if let Fence::Lost { max_tries, .. } = fence { max_tries } else { i16::MAX };
@@ -153,6 +175,9 @@ pub async fn close(
         &files.iter().map(|file| file.width).collect::<Vec<_>>() as _,
         &files.iter().map(|file| file.height).collect::<Vec<_>>() as _,
         &files.iter().map(|file| file.duration_seconds).collect::<Vec<_>>() as _,
+        metered,
+        EntryId::new().0,
+        verdict.known_cost(),
     )
     .fetch_optional(db)
     .await?;

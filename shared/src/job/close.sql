@@ -14,26 +14,52 @@ with closed as (
     update jobs j
     set status = $5, output = $6, error_code = $7, error_message = $8, error_retryable = $9, charged_tokens = $10,
         finished_at = $11, started_at = c.started_at, attempts = c.attempt,
-        expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end
+        expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end, metered = $24
     from closed c
     where j.id = c.job_id
-    returning j.id, j.account_id, j.held_tokens, j.cost_usd, j.webhook_url, j.webhook_events, j.request_hash, c.attempt, c.checkpoint
-), money as (
-    update accounts a
-    set held_tokens = a.held_tokens - j.held_tokens, available_tokens = a.available_tokens + j.held_tokens - $10
+    returning j.id, j.account_id, j.key_id, j.key_counted, j.held_tokens, j.held_lots, j.drawn_tokens, j.held_tokens - $10 as rest, j.cost_usd, j.created_at,
+              j.webhook_url, j.webhook_events, j.request_hash, c.attempt, c.checkpoint
+), key as (
+    -- What a limited key's job gave back may be spent again, on the day and in the month it was held. Before the account's row.
+    update api_keys k
+    set day_tokens = k.day_tokens - case when k.day = s.day then least(j.rest, k.day_tokens) else 0 end,
+        month_tokens = k.month_tokens - case when k.month = s.month then least(j.rest, k.month_tokens) else 0 end,
+        total_tokens = k.total_tokens - least(j.rest, k.total_tokens)
     from job j
-    where a.id = j.account_id
+    cross join lateral (select (j.created_at at time zone 'utc')::date as day,
+                               date_trunc('month', j.created_at at time zone 'utc')::date as month) s
+    where k.id = j.key_id and j.rest > 0 and j.key_counted
+    returning k.id
+), purse as (
+    -- The charge takes what expires first and what was drawn on credit last; what was drawn and comes back is paid back.
+    select a.id, a.available_tokens, a.held_tokens, a.owed_tokens, j.rest, j.held_tokens as hold,
+           least(a.owed_tokens, j.drawn_tokens, j.rest) as repaid, lots_joined(a.expiring, lots_after(j.held_lots, $10)) as lots
+    from job j
+    join accounts a on a.id = j.account_id and (select count(*) from key) >= 0
+    for no key update of a
+), money as (
+    -- Of the locked row alone: constraints are checked once against a mixture when this row has moved since the snapshot.
+    update accounts a
+    set held_tokens = p.held_tokens - p.hold, available_tokens = p.available_tokens + p.rest - p.repaid,
+        owed_tokens = p.owed_tokens - p.repaid, expiring = p.lots
+    from purse p
+    where a.id = p.id and p.hold > 0
+    returning a.id, p.repaid
 ), charged as (
     insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
     select $13::uuid, account_id, 'charge', id::text, 'held', 'revenue', $10, $11 from job where $10 > 0
 ), released as (
     insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
-    select $14::uuid, account_id, 'release', id::text, 'held', 'available', held_tokens - $10, $11
-    from job where held_tokens > $10
+    select $14::uuid, account_id, 'release', id::text, 'held', 'available', rest, $11 from job where rest > 0
+), repaid as (
+    insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
+    select $25::uuid, m.id, 'repay', j.id::text, 'available', 'credit', m.repaid, $11 from money m, job j where m.repaid > 0
 ), attempted as (
     update attempts a
     set outcome = case $5 when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end,
-        error = coalesce(a.error, $8), finished_at = $11, cost_usd = case when $5 = 'succeeded' then j.cost_usd end
+        error = coalesce(a.error, $8), finished_at = $11,
+        -- Unless it is known, the list price: the vendor may bill it.
+        cost_usd = coalesce($26::numeric, j.cost_usd)
     from job j
     where a.job_id = j.id and a.attempt = j.attempt and a.outcome is null
 ), stored as (

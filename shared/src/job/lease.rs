@@ -73,8 +73,10 @@ pub async fn begin_attempt(
             where job_id = $1 and lease_token = $2
             returning job_id
         ), given_up as (
-            update attempts a set outcome = 'abandoned', error = coalesce(a.error, 'its fate is unknown'), finished_at = $5
-            from held
+            -- The vendor may have got it, and bill it.
+            update attempts a set outcome = 'abandoned', error = coalesce(a.error, 'its fate is unknown'), finished_at = $5,
+                                  cost_usd = j.cost_usd
+            from held join jobs j on j.id = held.job_id
             where a.job_id = held.job_id and a.attempt < $3 and a.outcome is null
         )
         insert into attempts (job_id, attempt, provider, upstream_model, started_at)
@@ -192,8 +194,8 @@ pub async fn park(db: &PgPool, lease: Lease, pause: &Pause, now: DateTime<Utc>) 
     Ok(parked.is_some())
 }
 
-/// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it.
-/// `false`: the lease is lost.
+/// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it. The
+/// attempt cost nothing then, or the list price where it `may_be_billed`. `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails.
@@ -202,6 +204,7 @@ pub async fn retry(
     lease: Lease,
     pause: &Pause,
     why: &str,
+    may_be_billed: bool,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let retried = sqlx::query!(
@@ -216,8 +219,9 @@ pub async fn retry(
         ), ended as (
             update attempts a
             set outcome = case when $9 then 'failed' end, error = $6,
-                finished_at = case when $9 then $7 end
-            from retried r
+                finished_at = case when $9 then $7 end,
+                cost_usd = case when $9 then case when $10 then j.cost_usd else 0 end end
+            from retried r join jobs j on j.id = r.job_id
             where a.job_id = r.job_id and a.attempt = r.attempt and a.outcome is null
         )
         select job_id from retried
@@ -231,6 +235,7 @@ pub async fn retry(
         now,
         pause.resume.is_unchanged(),
         pause.resume == Resume::Anew,
+        may_be_billed,
     )
     .fetch_optional(db)
     .await?;

@@ -23,7 +23,7 @@ pub use claim::{Claimed, claim, promote};
 pub use close::{Fence, JobError, Verdict, close};
 pub use lease::{Beat, Lease, Pause, Resume, beat, begin_attempt, park, release, retry, save};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
-pub use submit::{Idempotency, Order, SubmitError, Submitted, Webhook, submit};
+pub use submit::{Idempotency, Order, Receipt, SubmitError, Submitted, Webhook, first_of, submit};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
 pub use view::{FileView, JobView, Renderer};
 

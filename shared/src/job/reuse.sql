@@ -6,12 +6,12 @@ with original as (
     where c.account_id = $1 and c.request_hash = $2::bytea and c.expires_at > $3::timestamptz
       and (j.expires_at is null or j.expires_at > $3)
 ), job as (
-    insert into jobs (id, account_id, key_id, status, model, medium, task, provider, upstream_model, cost_usd, input, output,
+    insert into jobs (id, account_id, key_id, user_id, status, model, medium, task, provider, upstream_model, cost_usd, input, output,
                       held_tokens, charged_tokens, priority, webhook_url, webhook_events, metadata, traceparent, created_at,
-                      started_at, finished_at, deadline, expires_at, input_shown)
-    select $4::uuid, account_id, $5::uuid, 'succeeded', model, medium, task, provider, upstream_model, 0, input,
+                      started_at, finished_at, deadline, expires_at, input_shown, covered_by)
+    select $4::uuid, account_id, $5::uuid, $16::uuid, 'succeeded', model, medium, task, provider, upstream_model, 0, input,
            output || '{"cached": true}', 0, 0, $6::smallint, $7::text, $8::text[], $9::jsonb, $10::text, $3, $3, $3,
-           $11::timestamptz, expires_at, input_shown
+           $11::timestamptz, expires_at, input_shown, 'cache'
     from original
     returning id, account_id
 ), shared as (

@@ -66,6 +66,7 @@ pub async fn rescue_lost(db: &PgPool, max_tries: i16, now: DateTime<Utc>) -> Res
         code: "worker_lost",
         message: format!("its worker was lost {max_tries} times"),
         retryable: true,
+        may_be_billed: true,
     });
     let rescued =
         rescued.into_iter().filter_map(|row| Some((row.job, Medium::from_word(&row.pool)?))).collect();
