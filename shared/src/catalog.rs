@@ -1,4 +1,4 @@
-//! What can be generated: models, their tasks, prices, routes and the JSON Schema of each input.
+//! What can be generated: models, their tasks, prices, routes and the JSON Schema of each input; and the terms it is sold on.
 //!
 //! The catalogue is data a person can read and edit, in `catalog/`; this module reads and checks it at start, so that a
 //! mistake in it stops the process with a message instead of failing a customer's job. A model's schema is its task's
@@ -6,21 +6,34 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use jsonschema::{Validator, error::ValidationErrorKind};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{billing::Tokens, job::Medium};
+use crate::{
+    job::Medium,
+    price::{self, CostRule, Metered, PriceError, Rule, Wanted},
+};
 
-/// The model files, inside the binary.
-const MODEL_FILES: [(&str, &str); 4] = [
+mod terms;
+
+pub use terms::{Plan, PriceGroup, Subscribers, Tier};
+
+/// Name and text of every file, inside the binary.
+pub const FILES: [(&str, &str); 6] = [
     ("catalog/text.toml", include_str!("../../catalog/text.toml")),
     ("catalog/image.toml", include_str!("../../catalog/image.toml")),
     ("catalog/video.toml", include_str!("../../catalog/video.toml")),
     ("catalog/audio.toml", include_str!("../../catalog/audio.toml")),
+    (PLANS_FILE, include_str!("../../catalog/plans.toml")),
+    (TIERS_FILE, include_str!("../../catalog/tiers.toml")),
 ];
+
+/// The files that are not of models.
+const PLANS_FILE: &str = "catalog/plans.toml";
+const TIERS_FILE: &str = "catalog/tiers.toml";
 
 /// The input schema of every task, inside the binary.
 const TASK_SCHEMAS: [(&str, &str); 7] = [
@@ -40,6 +53,7 @@ const FILE_KEYWORD: &str = "contentMediaType";
 #[derive(Debug)]
 pub struct Catalog {
     models: Vec<Model>,
+    terms: terms::Terms,
 }
 
 /// One model under our public name.
@@ -53,8 +67,8 @@ pub struct Model {
     pub task: String,
     /// The task's medium, which is also its worker pool.
     pub medium: Medium,
-    /// Held at submit and charged on success.
-    pub price: Tokens,
+    /// Its price as the files have it. What counts is the version in the database, see [`price::Prices`].
+    pub rules: Vec<Rule>,
     /// How long a job may take, unless it asks for less.
     pub deadline: Duration,
     /// When the same input gives the same answer again.
@@ -82,15 +96,14 @@ pub enum Cacheable {
 }
 
 /// One way to make a model's result.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// The adapter's name.
     pub provider: String,
     /// The vendor's id of the model; changes when the vendor retires one.
     pub upstream_model: String,
-    /// List price of one success, in USD.
-    pub cost_usd: Decimal,
+    /// What the vendor bills, in USD.
+    pub costs: Vec<CostRule>,
 }
 
 /// What is wrong with an input, and where.
@@ -114,11 +127,14 @@ struct ModelEntry {
     id: String,
     name: String,
     task: String,
-    price_tokens: i64,
+    /// Short for a price per request.
+    price_tokens: Option<u64>,
+    #[serde(default)]
+    price: Vec<Rule>,
     deadline_seconds: u64,
     #[serde(default)]
     cacheable: Cacheable,
-    route: Vec<Route>,
+    route: Vec<RouteEntry>,
     /// Narrower words for some of the task's fields.
     #[serde(default)]
     input: Map<String, Value>,
@@ -127,14 +143,33 @@ struct ModelEntry {
     omit: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteEntry {
+    provider: String,
+    upstream_model: String,
+    /// Short for a cost per request.
+    cost_usd: Option<Decimal>,
+    #[serde(default)]
+    cost: Vec<CostRule>,
+}
+
 impl Catalog {
     /// Reads the catalogue built into the binary.
     ///
     /// # Errors
     /// When a file of it is wrong; the message says which and how.
     pub fn load() -> anyhow::Result<Self> {
+        Self::read(&FILES)
+    }
+
+    /// Reads a catalogue from files of these names and texts.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`].
+    pub fn read(files: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut models: Vec<Model> = Vec::new();
-        for (file, text) in MODEL_FILES {
+        for (file, text) in files.iter().filter(|(file, _)| ![PLANS_FILE, TIERS_FILE].contains(file)) {
             let entries: ModelFile = toml::from_str(text).with_context(|| format!("read {file}"))?;
             for entry in entries.model {
                 let id = entry.id.clone();
@@ -145,7 +180,16 @@ impl Catalog {
                 models.push(Model::read(entry).with_context(|| format!("read model {id} in {file}"))?);
             }
         }
-        Ok(Self { models })
+        let text = |name| {
+            let found = files.iter().find(|(file, _)| *file == name);
+            found.map(|(_, text)| *text).with_context(|| format!("{name} is missing"))
+        };
+        let terms = terms::Terms::read(text(PLANS_FILE)?, text(TIERS_FILE)?)?;
+        for free in &terms.subscribers.models {
+            let known = models.iter().any(|model| model.id == *free);
+            ensure!(known, "{PLANS_FILE} gives subscribers {free:?}, which is no model");
+        }
+        Ok(Self { models, terms })
     }
 
     /// Every model, in the catalogue's order.
@@ -157,6 +201,36 @@ impl Catalog {
     pub fn get(&self, id: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.id == id)
     }
+
+    /// Everything that is sold, in the files' order.
+    pub fn plans(&self) -> &[Plan] {
+        &self.terms.plans
+    }
+
+    /// Every tier, in the files' order.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.terms.tiers
+    }
+
+    /// Every price group, in the files' order.
+    pub fn price_groups(&self) -> &[PriceGroup] {
+        &self.terms.price_groups
+    }
+
+    /// What subscribers get when they have no tokens left.
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.terms.subscribers
+    }
+
+    /// What a token is worth to us in USD, for reports of margin.
+    pub fn token_usd(&self) -> Decimal {
+        self.terms.token_usd
+    }
+
+    /// Below this an account is told, unless it has a threshold of its own.
+    pub fn low_balance_tokens(&self) -> i64 {
+        self.terms.low_balance_tokens
+    }
 }
 
 impl Model {
@@ -167,15 +241,23 @@ impl Model {
         let task_schema =
             serde_json::from_str(schema).with_context(|| format!("read schema of {}", entry.task))?;
         let schema = narrow(task_schema, entry.input, &entry.omit)?;
-        let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow!("{error}"))?;
         ensure!(!entry.route.is_empty(), "it has no route");
+        let rules = match (entry.price_tokens, entry.price) {
+            (Some(tokens), rules) if rules.is_empty() => vec![Rule::per_request(tokens)],
+            (None, rules) => rules,
+            (Some(_), _) => bail!("it has both price_tokens and price"),
+        };
+        price::check(&rules, &schema).map_err(|why| anyhow!("price: {why}"))?;
+        let routes = entry.route.into_iter().map(|route| Route::read(route, &schema));
+        let routes = routes.collect::<Result<_, _>>()?;
         Ok(Self {
             medium: Medium::of_task(&entry.task)
                 .with_context(|| format!("task {} has no medium", entry.task))?,
-            price: Tokens::new(entry.price_tokens).context("its price is negative")?,
+            rules,
             deadline: Duration::from_secs(entry.deadline_seconds),
             cacheable: entry.cacheable,
-            routes: entry.route,
+            routes,
             file_fields: file_fields(&schema),
             id: entry.id,
             name: entry.name,
@@ -183,6 +265,16 @@ impl Model {
             schema,
             validator,
         })
+    }
+
+    /// An input, with what this model means where it says nothing.
+    pub fn wanted<'a>(&'a self, input: &'a Value) -> Wanted<'a> {
+        Wanted::new(&self.schema, input)
+    }
+
+    /// The route by this adapter to this id of the vendor's.
+    pub fn route(&self, provider: &str, upstream_model: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.provider == provider && route.upstream_model == upstream_model)
     }
 
     /// Whether this input gives the same answer again. A file of the web may change, so one that names such a file does not.
@@ -233,6 +325,35 @@ impl Model {
                 InvalidInput { param, message }
             }
         })
+    }
+}
+
+impl Route {
+    fn read(entry: RouteEntry, schema: &Value) -> anyhow::Result<Self> {
+        let RouteEntry { provider, upstream_model, cost_usd, cost } = entry;
+        let costs = match (cost_usd, cost) {
+            (Some(usd), costs) if costs.is_empty() => vec![CostRule::per_request(usd)],
+            (None, costs) => costs,
+            (Some(_), _) => bail!("the route by {provider} has both cost_usd and cost"),
+        };
+        price::check(&costs, schema).map_err(|why| anyhow!("cost of the route by {provider}: {why}"))?;
+        Ok(Self { provider, upstream_model, costs })
+    }
+
+    /// What the vendor bills in USD for what was counted.
+    ///
+    /// # Errors
+    /// See [`PriceError`].
+    pub fn cost(&self, wanted: Wanted<'_>, metered: &Metered) -> Result<Decimal, PriceError> {
+        price::cost(&self.costs, wanted, metered)
+    }
+
+    /// What the vendor bills in USD for one success, at most.
+    ///
+    /// # Errors
+    /// See [`PriceError`].
+    pub fn cost_most(&self, wanted: Wanted<'_>) -> Result<Decimal, PriceError> {
+        price::cost_most(&self.costs, wanted)
     }
 }
 

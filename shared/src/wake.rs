@@ -41,6 +41,8 @@ pub enum Wake {
     Cancel,
     /// A notice is due.
     Notice,
+    /// A price changed.
+    Prices,
     /// The listener's word to itself.
     Echo(LeaseToken),
 }
@@ -52,6 +54,7 @@ impl Wake {
             Self::Job(job) => job.to_string(),
             Self::Cancel => "cancel".into(),
             Self::Notice => "notice".into(),
+            Self::Prices => "prices".into(),
             Self::Echo(token) => format!("echo:{}", token.0),
         }
     }
@@ -62,6 +65,7 @@ impl Wake {
             Some(("echo", token)) => token.parse().ok().map(|token| Self::Echo(LeaseToken(token))),
             _ if text == "cancel" => Some(Self::Cancel),
             _ if text == "notice" => Some(Self::Notice),
+            _ if text == "prices" => Some(Self::Prices),
             _ => text.parse().ok().map(Self::Job),
         }
     }
@@ -133,17 +137,25 @@ async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: P
         let mut payloads: Vec<_> = batch.drain(..).map(Wake::to_payload).collect();
         payloads.sort_unstable();
         payloads.dedup();
-        let sent = sqlx::query!(
-            "select pg_notify($1, payload) from unnest($2::text[]) as payload",
-            CHANNEL,
-            &payloads
-        )
-        .execute(&db)
-        .await;
-        if let Err(error) = sent {
+        if let Err(error) = notify(&db, &payloads).await {
             tracing::warn!(%error, "hints not sent; those who wait will look by themselves");
         }
     }
+}
+
+/// Sends a hint and waits until it is sent: for programs that end right afterwards and have no task to send it.
+///
+/// # Errors
+/// When the database fails; those who wait will then look by themselves.
+pub async fn send_now(db: &PgPool, wake: Wake) -> Result<(), sqlx::Error> {
+    notify(db, &[wake.to_payload()]).await
+}
+
+async fn notify(db: &PgPool, payloads: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_notify($1, payload) from unnest($2::text[]) as payload", CHANNEL, payloads)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 async fn listen(db: PgPool, wakes: Wakes, process: Process) {
@@ -204,6 +216,7 @@ mod tests {
             Wake::Job(JobId::new()),
             Wake::Cancel,
             Wake::Notice,
+            Wake::Prices,
             Wake::Echo(LeaseToken::new()),
         ] {
             assert_eq!(Wake::from_payload(&wake.to_payload()), Some(wake));
