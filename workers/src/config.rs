@@ -1,6 +1,6 @@
 //! What the environment may say about providers and worker pools.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use secrecy::SecretString;
 use shared::{
@@ -149,4 +149,30 @@ pub fn allow_private_addresses() -> anyhow::Result<bool> {
 /// When the number cannot be read.
 pub fn delivery_slots() -> anyhow::Result<usize> {
     Ok(parsed("KILN_DELIVERY_SLOTS", 32)?.max(1))
+}
+
+/// How mails are sent. Where both are set, the server gets them and the folder none; where neither is, they wait.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// `KILN_SMTP_URL`: the server that sends mails on, as `smtp://user:password@host:587?tls=required` or
+    /// `smtps://user:password@host`. Default none.
+    pub smtp_url: Option<SecretString>,
+    /// `KILN_MAIL_DIR`: a folder that gets each mail as a file, for development. Default none.
+    pub dir: Option<PathBuf>,
+    /// Whether links in mails of that folder are logged. Only `kiln dev` says so: a link opens an account.
+    pub shows_links: bool,
+    /// `KILN_MAIL_FROM`: who mails are from. Default `Kiln <no-reply@localhost>`.
+    pub from: String,
+}
+
+impl Mail {
+    /// Reads the variables above.
+    pub fn from_env() -> Self {
+        Self {
+            smtp_url: variable("KILN_SMTP_URL").map(SecretString::from),
+            dir: variable("KILN_MAIL_DIR").map(PathBuf::from),
+            shows_links: false,
+            from: variable("KILN_MAIL_FROM").unwrap_or_else(|| "Kiln <no-reply@localhost>".into()),
+        }
+    }
 }

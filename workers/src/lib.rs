@@ -4,8 +4,10 @@
 //! `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything durable goes through the verbs
 //! of `shared`.
 
+mod bill;
 pub mod config;
 mod fetch;
+pub mod mail;
 pub mod media;
 mod net;
 pub mod notify;
@@ -24,7 +26,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use providers::Providers;
-use shared::{catalog::Catalog, clock::SharedClock, config::Queue, storage::Storage, wake::Wakes};
+use shared::{
+    catalog::Catalog, clock::SharedClock, config::Queue, seal::Sealer, storage::Storage, wake::Wakes,
+};
 
 pub use net::{Web, vendor_client};
 pub use run::{Probe, Station};
@@ -61,6 +65,10 @@ pub struct Ctx {
     pub providers: Providers,
     /// The network beyond the providers: inputs by URL, downloads, webhooks.
     pub web: Web,
+    /// Seals what mails say.
+    pub sealer: Sealer,
+    /// Address of whoever is told by mail what only an operator can mend.
+    pub operator_email: Option<String>,
     /// Leases and tries.
     pub timing: Queue,
     /// Tripped when a stopping process has waited long enough: jobs still running are given back.

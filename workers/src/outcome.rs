@@ -90,13 +90,15 @@ pub fn unknown_submit(policy: AfterAmbiguity, tries: u16, now: DateTime<Utc>) ->
             "asking the provider whether it has the job",
         ),
         AfterAmbiguity::SubmitAgain => {
-            retry(now + backoff(tries), Resume::Anew, unavailable("the provider's answer was lost"))
+            let lost = JobError { may_be_billed: true, ..unavailable("the provider's answer was lost") };
+            retry(now + backoff(tries), Resume::Anew, lost)
         }
         AfterAmbiguity::GiveUp => Outcome::Fail(JobError {
             code: "outcome_unknown",
             message: "the provider's answer was lost, and it cannot be asked again without the risk of making it twice"
                 .into(),
             retryable: true,
+            may_be_billed: true,
         }),
     }
 }
@@ -118,16 +120,19 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             code: "invalid_input_file",
             message: error.message.clone(),
             retryable: false,
+            may_be_billed: false,
         }),
         (ErrorClass::Refused, _) => Outcome::Fail(JobError {
             code: "content_refused",
             message: "the provider's content policy refused this input".into(),
             retryable: false,
+            may_be_billed: false,
         }),
         (ErrorClass::Failed, _) => Outcome::Fail(JobError {
             code: "provider_failed",
             message: "the provider could not make this".into(),
             retryable: true,
+            may_be_billed: false,
         }),
         (ErrorClass::Broken, _) => retry(now + backoff(tries), Resume::Anew, unusable()),
         (_, Stage::Resume { provider_ref, blind }) => {
@@ -142,6 +147,7 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             code: "provider_rejected_input",
             message: "the provider does not take this input".into(),
             retryable: false,
+            may_be_billed: false,
         }),
         (ErrorClass::Ambiguous, Stage::Submit(policy)) => unknown_submit(*policy, tries, now),
         (
@@ -183,7 +189,7 @@ pub fn classify_result(
 
 /// The job itself cannot be read or its handler broke: again from the same place, perhaps by a better worker.
 pub fn defect(code: &'static str, message: &str, tries: u16, now: DateTime<Utc>) -> Outcome {
-    let error = JobError { code, message: message.into(), retryable: true };
+    let error = JobError { code, message: message.into(), retryable: true, may_be_billed: true };
     retry(now + backoff(tries), Resume::Unchanged, error)
 }
 
@@ -218,7 +224,7 @@ fn retry(until: DateTime<Utc>, resume: Resume, error: JobError) -> Outcome {
 }
 
 fn unavailable(what: &str) -> JobError {
-    JobError { code: "provider_unavailable", message: what.into(), retryable: true }
+    JobError { code: "provider_unavailable", message: what.into(), retryable: true, may_be_billed: false }
 }
 
 fn unusable() -> JobError {
@@ -226,6 +232,7 @@ fn unusable() -> JobError {
         code: "provider_result_unusable",
         message: "the provider's results could not be used".into(),
         retryable: true,
+        may_be_billed: true,
     }
 }
 

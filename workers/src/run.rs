@@ -9,13 +9,14 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 
 use crate::{
-    Ctx, fetch,
+    Ctx,
+    bill::{self, Bill},
+    fetch,
     outcome::{self, Outcome, Stage, backoff},
     providers::{AfterAmbiguity, Artifacts, Call, Provider, Step},
     result::{self, ResultError},
 };
 use shared::{
-    billing::Tokens,
     db::is_transient,
     job::{self, Checkpoint, Claimed, Fence, Output, Resume, Verdict},
     wake::Wake,
@@ -276,15 +277,17 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
         .increment(1);
     match outcome {
         Outcome::Done(output) => {
-            let charge = Tokens::new(claimed.held_tokens).unwrap_or(Tokens::ZERO);
-            close(ctx, claimed, Verdict::Succeeded { output, charge }).await
+            let Bill { charge, metered, cost_usd } = bill::draw_up(ctx, claimed, &output).await;
+            close(ctx, claimed, Verdict::Succeeded { output, charge, metered, cost_usd }).await
         }
         Outcome::Fail(error) => close(ctx, claimed, Verdict::Failed(error)).await,
         Outcome::Retry(pause, error) => {
             let now = ctx.clock.now();
             let why = format!("{}: {}", error.code, error.message);
             tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, "job {} will be tried again", claimed.job());
-            paused(persist(ctx, || Box::pin(job::retry(&ctx.db, claimed.lease, &pause, &why, now))).await)
+            let billed = error.may_be_billed;
+            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, now);
+            paused(persist(ctx, || Box::pin(retry())).await)
         }
         Outcome::Wait(pause) => {
             let now = ctx.clock.now();
@@ -301,9 +304,9 @@ fn paused(written: bool) -> Ended {
 
 async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     ctx.probe.at(Station::Closing);
-    let now = ctx.clock.now();
     let fence = Fence::Held(claimed.lease);
-    let closed = persist(ctx, || Box::pin(job::close(&ctx.db, fence, &verdict, now))).await;
+    // It ends when it is written: a database that was away must not put the end into a day that is over.
+    let closed = persist(ctx, || Box::pin(job::close(&ctx.db, fence, &verdict, ctx.clock.now()))).await;
     ctx.probe.at(Station::Closed);
     if !closed {
         return Ended::Stale;

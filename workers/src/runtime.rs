@@ -26,6 +26,7 @@ use shared::{
     job::{self, Medium},
     process::Process,
     queue::{Queue, QueueConfig, Work},
+    seal::Sealer,
     storage::Storage,
     telemetry,
     wake::Wakes,
@@ -46,6 +47,10 @@ pub struct Parts {
     pub storage: Storage,
     /// The vendors.
     pub vendors: Vendors,
+    /// Seals what mails say.
+    pub sealer: Sealer,
+    /// Address of whoever is told by mail what only an operator can mend.
+    pub operator_email: Option<String>,
     /// Whether strangers' addresses may be private.
     pub allow_private: bool,
     /// Leases and tries.
@@ -66,6 +71,8 @@ impl Parts {
             wakes: self.wakes,
             catalog: self.catalog,
             storage: self.storage,
+            sealer: self.sealer,
+            operator_email: self.operator_email,
             timing: self.timing,
             drained: tokio_util::sync::CancellationToken::new(),
             paying: Paying::default(),
@@ -92,6 +99,8 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         catalog: Arc::new(Catalog::load()?),
         storage: Storage::new(&config::Storage::from_env()?),
         vendors: Vendors::from_env(),
+        sealer: Sealer::new(&config::Sealing::from_env()?),
+        operator_email: config::operator_email()?,
         allow_private: allow_private_addresses()?,
         timing: config::Queue::from_env()?,
     }

@@ -1,4 +1,4 @@
-//! The delivery of notices as a process of its own.
+//! The delivery of notices and mails as a process of its own.
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Web,
-    config::{allow_private_addresses, delivery_slots},
+    config::{Mail, allow_private_addresses, delivery_slots},
+    mail,
 };
 use shared::{
     clock::{SharedClock, SystemClock},
@@ -24,6 +25,7 @@ use shared::{
     job::Renderer,
     notice::{self, Due},
     process::Process,
+    seal::Sealer,
     storage::Storage,
     telemetry,
     wake::{Wake, Wakes, rest},
@@ -52,7 +54,7 @@ pub struct Ctx {
     pub secret: SecretString,
 }
 
-/// The delivery as a process of its own, until SIGINT or SIGTERM.
+/// The delivery of notices and mails as a process of its own, until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// When it cannot start; the message says what to set.
@@ -65,6 +67,8 @@ pub async fn main() -> anyhow::Result<()> {
     let identity = config::Identity::from_env()?;
     let db = db::connect(&config::Database::from_env()?, "delivery").await?;
     let wakes = Wakes::start(&db, &process);
+    let sealer = Sealer::new(&config::Sealing::from_env()?);
+    mail::start(&Mail::from_env(), db.clone(), Arc::new(SystemClock), sealer, &process)?;
     let ctx = Ctx {
         db,
         clock: Arc::new(SystemClock),
