@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use scheduler::{Ctx, tick};
-use shared::{clock::SystemClock, config, db, process::Process, storage::Storage, telemetry, wake::Wakes};
+use shared::{
+    catalog::Catalog, clock::SystemClock, config, db, process::Process, seal::Sealer, storage::Storage,
+    telemetry, wake::Wakes,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -18,6 +21,10 @@ async fn main() -> anyhow::Result<()> {
         db,
         clock: Arc::new(SystemClock),
         storage: Storage::new(&config::Storage::from_env()?),
+        sealer: Sealer::new(&config::Sealing::from_env()?),
+        public_url: config::public_url()?,
+        operator_email: config::operator_email()?,
+        low_balance_tokens: Catalog::load()?.low_balance_tokens(),
         timing: config::Queue::from_env()?,
     };
     tick::start(&ctx, &process);

@@ -5,10 +5,17 @@
 
 mod audit;
 mod cache;
+mod erase;
 mod expire;
+mod exports;
 mod files;
+mod forget;
 mod idempotency;
+mod notices;
+mod plans;
+mod rates;
 mod rescue;
+mod usage;
 
 use std::time::Duration;
 
@@ -97,6 +104,86 @@ pub const TASKS: &[Task] = &[
         missed: Missed::RunOnce,
         lease: FIVE_MINUTES,
         run: idempotency::run,
+    },
+    // Counts of requests are forgotten when they limit nobody any more.
+    Task {
+        name: "evict-rates",
+        cron: "0 2/10 * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: rates::run,
+    },
+    // Plans whose time is over end, and their account's tier with them.
+    Task {
+        name: "end-subscriptions",
+        cron: "0 * * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: plans::end,
+    },
+    // What is left of grants whose time is over goes back.
+    Task {
+        name: "expire-grants",
+        cron: "0 * * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: plans::expire,
+    },
+    // Owners are told when their balance has fallen low.
+    Task {
+        name: "tell-low-balance",
+        cron: "0 3/5 * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: notices::low_balance,
+    },
+    // Owners are told what ends or expires soon.
+    Task {
+        name: "tell-expiring",
+        cron: "0 15 * * * *",
+        missed: Missed::RunOnce,
+        lease: HALF_AN_HOUR,
+        run: notices::expiring,
+    },
+    // Days that are over are added up for reports.
+    Task {
+        name: "roll-up-usage",
+        cron: "0 20 0 * * *",
+        missed: Missed::RunOnce,
+        lease: AN_HOUR,
+        run: usage::run,
+    },
+    // Archives that were ordered are made.
+    Task {
+        name: "build-exports",
+        cron: "*/30 * * * * *",
+        missed: Missed::RunOnce,
+        lease: AN_HOUR,
+        run: exports::build,
+    },
+    // Archives past their week, and what is left of those given up, are deleted.
+    Task {
+        name: "delete-exports",
+        cron: "0 20 * * * *",
+        missed: Missed::RunOnce,
+        lease: HALF_AN_HOUR,
+        run: exports::delete,
+    },
+    // Accounts whose owner asked for it are erased, once nothing of them is under way.
+    Task {
+        name: "erase-accounts",
+        cron: "20 * * * * *",
+        missed: Missed::RunOnce,
+        lease: AN_HOUR,
+        run: erase::run,
+    },
+    // Traces of logins and mails, and people who never came or have left, are forgotten when they are old.
+    Task {
+        name: "forget-old-rows",
+        cron: "0 30 3 * * *",
+        missed: Missed::RunOnce,
+        lease: AN_HOUR,
+        run: forget::run,
     },
     // The books are checked against the balances and the open jobs.
     Task {
