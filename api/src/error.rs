@@ -3,14 +3,25 @@
 //! Every error body has the same four keys. What went wrong inside us goes to the log with its whole chain and to the
 //! caller only as "our fault"; what went wrong with the request names the field.
 
+mod people;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use chrono::TimeDelta;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use shared::{billing::MoveError, catalog::InvalidInput, db::is_transient, job::SubmitError};
+use crate::limit;
+use shared::{
+    account::{AuthError, Beyond, KeyError, TermsError},
+    billing::MoveError,
+    catalog::InvalidInput,
+    db::is_transient,
+    job::SubmitError,
+    rate::RateState,
+};
 
 /// Seconds after which a caller may try again while a dependency of ours is away.
 const UNAVAILABLE_RETRY_SECS: u32 = 5;
@@ -24,11 +35,13 @@ pub struct ApiError {
     message: String,
     param: Option<String>,
     retry_after_secs: Option<u32>,
+    /// Boxed, so that answers without errors stay small.
+    rate: Option<Box<RateState>>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, code, message: message.into(), param: None, retry_after_secs: None }
+        Self { status, kind, code, message: message.into(), param: None, retry_after_secs: None, rate: None }
     }
 
     /// 400: the request is wrong at `param`.
@@ -52,6 +65,16 @@ impl ApiError {
     /// 403: a good key, but not for this.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "forbidden", message)
+    }
+
+    /// 401: a good key whose time is over.
+    pub fn key_expired() -> Self {
+        Self { code: "key_expired", ..Self::unauthorized("this API key has expired") }
+    }
+
+    /// 403: a good key, but not with this, which `param` names.
+    pub fn refused(code: &'static str, param: Option<&str>, message: impl Into<String>) -> Self {
+        Self { code, param: param.map(str::to_owned), ..Self::forbidden(message) }
     }
 
     /// 404: there is no such thing, or it is another's.
@@ -96,6 +119,19 @@ impl ApiError {
         )
     }
 
+    /// 429: too often; how often is allowed stands in the headers.
+    pub fn rate_limited(message: impl Into<String>, rate: RateState, retry_after: TimeDelta) -> Self {
+        Self { rate: Some(Box::new(rate)), ..Self::too_often(message, retry_after) }
+    }
+
+    /// 429: too often, and how often is allowed is not told.
+    pub fn too_often(message: impl Into<String>, retry_after: TimeDelta) -> Self {
+        Self {
+            retry_after_secs: Some(u32::try_from(limit::whole_secs(retry_after)).unwrap_or(u32::MAX).max(1)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limited", message)
+        }
+    }
+
     /// 500: our fault; the caller learns no more.
     pub fn internal() -> Self {
         let message = "something went wrong on our side; the request id helps us find it";
@@ -127,6 +163,18 @@ impl From<SubmitError> for ApiError {
                 "insufficient_tokens",
                 format!("this job holds {needed} and the account has {available} available"),
             ),
+            SubmitError::RateLimited { rate, retry_after } => Self::rate_limited(
+                format!("this account may submit {} jobs an hour", rate.limit),
+                rate,
+                retry_after,
+            ),
+            SubmitError::KeyLimit { needed, room } => Self::new(
+                StatusCode::PAYMENT_REQUIRED,
+                "billing_error",
+                "key_limit_reached",
+                format!("this job holds {needed} and this API key may spend {room} more within its limits"),
+            ),
+            SubmitError::Suspended => Self::forbidden("this account is not active"),
             SubmitError::KeyReused => Self {
                 param: Some("Idempotency-Key".into()),
                 ..Self::new(
@@ -138,6 +186,38 @@ impl From<SubmitError> for ApiError {
             },
             SubmitError::Db(error) => error.into(),
         }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unknown => Self::unauthorized("this API key is unknown or was revoked"),
+            AuthError::Expired => Self::key_expired(),
+            AuthError::IpNotAllowed => {
+                Self::refused("ip_not_allowed", None, "this API key may not be used from your network")
+            }
+            AuthError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::NotFound => {
+                Self::not_found("api_key_not_found", Some("id"), "there is no such API key")
+            }
+            KeyError::Revoked => Self::conflict("api_key_revoked", "this API key was revoked"),
+            KeyError::Beyond(beyond) => beyond.into(),
+            KeyError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<Beyond> for ApiError {
+    fn from(beyond: Beyond) -> Self {
+        Self::refused("beyond_permissions", Some(beyond.param), beyond.message)
     }
 }
 
@@ -154,6 +234,22 @@ impl From<MoveError> for ApiError {
             ),
             MoveError::AlreadyMoved => Self::conflict("reference_used", "this reference was used before"),
             MoveError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl From<TermsError> for ApiError {
+    fn from(error: TermsError) -> Self {
+        match error {
+            TermsError::UnknownAccount => Self::not_found("account_not_found", Some("id"), "no such account"),
+            TermsError::UnknownTier => {
+                Self::bad_request("tier_not_found", "base_tier", "there is no such tier")
+            }
+            TermsError::UnknownPriceGroup => {
+                Self::bad_request("price_group_not_found", "price_group", "there is no such price group")
+            }
+            TermsError::Operators => Self::forbidden(error.to_string()),
+            TermsError::Db(error) => error.into(),
         }
     }
 }
@@ -191,6 +287,9 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(rate) = self.rate {
+            limit::show(headers, *rate);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

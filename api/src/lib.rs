@@ -3,11 +3,15 @@
 //! A handler holds no SQL and decides nothing about money. Any number of these processes may run; they keep no state.
 //! Deliberately absent: providers and workers. The door and the hands meet only in Postgres.
 
-mod auth;
+pub mod access;
+mod access_token;
 pub mod config;
 mod error;
 pub mod http;
+pub mod limit;
+mod people;
 mod request;
+mod sheet;
 
 use std::sync::Arc;
 
@@ -15,10 +19,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 
 use shared::{
-    catalog::Catalog, clock::SharedClock, job::Renderer, process::Process, storage::Storage, wake::Wakes,
+    catalog::Catalog, clock::SharedClock, job::Renderer, price::Prices, process::Process, seal::Sealer,
+    storage::Storage, wake::Wakes,
 };
 
 pub use error::ApiError;
+pub use limit::Limits;
+pub use people::People;
 
 /// What handlers need; built once, cloned for each request.
 #[derive(Debug, Clone)]
@@ -31,14 +38,26 @@ pub struct Ctx {
     pub wakes: Wakes,
     /// What is on offer.
     pub catalog: Arc<Catalog>,
+    /// What it costs.
+    pub prices: Prices,
     /// Shows jobs to their owners.
     pub renderer: Renderer,
     /// Asked for its health.
     pub storage: Storage,
+    /// Seals what mails say.
+    pub sealer: Sealer,
+    /// Hashes passwords, signs access tokens, knows what new people agree to and get.
+    pub people: People,
+    /// Base URL of this API as callers reach it, without a slash at its end: links in mails begin with it.
+    pub public_url: String,
     /// Told when to stop.
     pub process: Process,
     /// Renders `/metrics`; none where nothing is counted.
     pub metrics: Option<PrometheusHandle>,
+    /// How often one address may ask.
+    pub limits: Limits,
+    /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
+    pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.
     pub allow_private_addresses: bool,
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Ctx, config::Http, http};
+use api::{Ctx, People, config::Http, http};
 use shared::{
-    catalog::Catalog, clock::SystemClock, config, db, job::Renderer, process::Process, storage::Storage,
-    telemetry, wake::Wakes,
+    catalog::Catalog, clock::SystemClock, config, db, job::Renderer, price::Prices, process::Process,
+    seal::Sealer, storage::Storage, telemetry, wake::Wakes,
 };
 use tokio::net::TcpListener;
 
@@ -20,15 +20,23 @@ async fn main() -> anyhow::Result<()> {
     let process = Process::new();
     process.stop_on_signal()?;
     let metrics = telemetry::start_metrics(&process)?;
+    let catalog = Arc::new(Catalog::load()?);
+    let wakes = Wakes::start(&db, &process);
     let ctx = Ctx {
-        wakes: Wakes::start(&db, &process),
+        prices: Prices::start(&db, &catalog, &wakes, &process).await?,
+        wakes,
         db,
         clock: Arc::new(SystemClock),
-        catalog: Arc::new(Catalog::load()?),
-        renderer: Renderer::new(storage.clone(), identity.public_url),
+        catalog,
+        renderer: Renderer::new(storage.clone(), identity.public_url.clone()),
         storage,
+        sealer: Sealer::new(&config::Sealing::from_env()?),
+        people: People::new(&identity.secret, api::config::People::from_env()?),
+        public_url: identity.public_url,
         process: process.clone(),
         metrics: Some(metrics),
+        limits: settings.limits,
+        trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
     };
     let listener =

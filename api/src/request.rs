@@ -1,22 +1,37 @@
 //! Reading requests, with our own words for what is wrong with them.
 //!
-//! A body is JSON of a known shape; unknown fields are refused by name, so that a misspelt one is noticed at once.
+//! A body is JSON of a known shape; unknown fields are refused by name, so that a misspelt one is noticed at once. How much
+//! memory it may take is bounded before it is parsed, by its length and by how many values it holds.
 
-use axum::extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection::PathRejection};
+use axum::extract::{
+    FromRequest, FromRequestParts, OptionalFromRequest, Request, path::ErrorKind, rejection::PathRejection,
+};
 use bytes::Bytes;
+use chrono::{DateTime, Datelike, Utc};
 use http::{HeaderMap, header, request::Parts};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{fmt::Display, str::FromStr, time::Duration};
 
 use crate::{ApiError, Ctx};
 
-/// Longest request body: room for a 10 MB picture as a data URL.
-pub const BODY_LIMIT_BYTES: usize = 14 * 1024 * 1024;
+/// Longest request body where a route says nothing else: several times what any form of ours holds.
+pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Longest body of a job: room for a 10 MB picture as a data URL.
+pub const JOB_BODY_LIMIT_BYTES: usize = 14 * 1024 * 1024;
+
+/// Most values in a JSON body. Each takes up to some hundred bytes of memory, however few it took on the way; the longest
+/// conversation that a model reads has a few thousand.
+const VALUES_MAX: usize = 100_000;
 
 /// Longest time a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest body of the route that was asked, which the router says with every request.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
 
 /// A JSON body, and a hash of its meaning.
 #[derive(Debug)]
@@ -34,30 +49,125 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::unsupported_media_type());
         }
-        let bytes = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, ctx))
-            .await
-            .map_err(|_| ApiError::timed_out())?
-            .map_err(|rejection| {
-                if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
-                    ApiError::too_large(BODY_LIMIT_BYTES)
-                } else {
-                    ApiError::invalid_json("the request body could not be read to its end")
-                }
-            })?;
-        let whole: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
-        if has_zero(&whole) {
-            return Err(ApiError::invalid_json(
-                "the request body holds the character U+0000, which we cannot store",
-            ));
-        }
+        let whole = parse(&read(request, ctx).await?)?;
         let hash = Sha256::digest(whole.to_string()).to_vec();
-        let value = serde_path_to_error::deserialize(whole).map_err(|error| {
-            let (path, inner) = (error.path().to_string(), error.into_inner().to_string());
-            refuse_shape(&path, &inner)
-        })?;
-        Ok(Self { value, hash })
+        Ok(Self { value: shape(whole)?, hash })
     }
+}
+
+impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
+    type Rejection = ApiError;
+
+    /// `None` for a request that says nothing of a body.
+    async fn from_request(request: Request, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
+        if content_type(request.headers()).is_empty() {
+            return Ok(None);
+        }
+        <Self as FromRequest<Ctx>>::from_request(request, ctx).await.map(Some)
+    }
+}
+
+/// A JSON body, or the same fields as a page of ours sends them.
+#[derive(Debug)]
+pub struct Posted<T> {
+    /// What was sent.
+    pub value: T,
+    /// Whether by a page, so that a person waits for another page.
+    pub by_page: bool,
+}
+
+/// How a browser sends the fields of a page.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+impl<T: DeserializeOwned> FromRequest<Ctx> for Posted<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
+        let by_page = content_type(request.headers()) == FORM;
+        if !by_page {
+            return Ok(Self {
+                value: <Body<T> as FromRequest<Ctx>>::from_request(request, ctx).await?.value,
+                by_page,
+            });
+        }
+        let fields = form(&read(request, ctx).await?);
+        if has_zero(&fields) {
+            return Err(zero());
+        }
+        Ok(Self { value: shape(fields)?, by_page })
+    }
+}
+
+/// The fields of a page as the JSON they stand for: `a[b]` is the field b of a, and what was left empty is not there.
+fn form(bytes: &[u8]) -> Value {
+    let mut fields = serde_json::Map::new();
+    for (name, text) in url::form_urlencoded::parse(bytes).filter(|(_, text)| !text.is_empty()) {
+        let value = Value::String(text.into_owned());
+        match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((outer, inner)) => {
+                let outer = fields.entry(outer).or_insert_with(|| Value::Object(serde_json::Map::new()));
+                if let Value::Object(outer) = outer {
+                    outer.insert(inner.to_owned(), value);
+                }
+            }
+            None => drop(fields.insert(name.into_owned(), value)),
+        }
+    }
+    Value::Object(fields)
+}
+
+/// The whole body, as long as the route allows.
+///
+/// # Errors
+/// When it is longer, or does not come to its end in time.
+pub async fn read(request: Request, ctx: &Ctx) -> Result<Bytes, ApiError> {
+    let limit = request.extensions().get().map_or(BODY_LIMIT_BYTES, |BodyLimit(limit)| *limit);
+    tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, ctx))
+        .await
+        .map_err(|_| ApiError::timed_out())?
+        .map_err(|rejection| {
+            if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::too_large(limit)
+            } else {
+                ApiError::invalid_json("the request body could not be read to its end")
+            }
+        })
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    if count_values(bytes) > VALUES_MAX {
+        let message = format!("the request body holds more than {VALUES_MAX} values");
+        return Err(ApiError::invalid_json(message));
+    }
+    let whole: Value = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
+    if has_zero(&whole) { Err(zero()) } else { Ok(whole) }
+}
+
+/// How many values a JSON text holds, or a few more: each but the first comes after a comma or begins a list or an object.
+fn count_values(bytes: &[u8]) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn zero() -> ApiError {
+    ApiError::invalid_json("the request body holds the character U+0000, which we cannot store")
+}
+
+fn shape<T: DeserializeOwned>(whole: Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(whole).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.into_inner().to_string());
+        refuse_shape(&path, &inner)
+    })
 }
 
 /// Whether any text in it holds the one character that Postgres cannot keep.
@@ -74,8 +184,12 @@ fn has_zero(value: &Value) -> bool {
 fn refuse_shape(path: &str, inner: &str) -> ApiError {
     let quoted =
         |words: &str| inner.strip_prefix(words).and_then(|rest| rest.split('`').next()).map(str::to_owned);
-    let within =
-        |field: String| if path == "." || path.ends_with(&field) { field } else { format!("{path}.{field}") };
+    // For an unknown field the path leads to it, for a missing one to where it should be.
+    let within = |field: String| match path.rsplit('.').next() {
+        _ if path == "." => field,
+        Some(last) if last == field => path.to_owned(),
+        _ => format!("{path}.{field}"),
+    };
     if let Some(field) = quoted("unknown field `") {
         return ApiError::bad_request(
             "unknown_field",
@@ -94,12 +208,15 @@ fn refuse_shape(path: &str, inner: &str) -> ApiError {
     ApiError::bad_request("invalid_type", param, inner)
 }
 
+/// What the body says to be, in lower case and without parameters; empty when it says nothing.
+pub fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    let kind = value.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
+    let kind = content_type(headers);
+    kind == "application/json" || kind.ends_with("+json")
 }
 
 /// The id in a path; one of the wrong form is simply not found.
@@ -119,7 +236,9 @@ impl<T: FromStr + Send> FromRequestParts<Ctx> for PathId<T> {
             }
             _ => ApiError::internal(),
         })?;
-        text.parse().map(Self).map_err(|_| ApiError::not_found("not_found", Some("id"), "no such id"))
+        // Where an id is any text, it may hold the one character that Postgres cannot keep.
+        let id = (!text.contains('\0')).then(|| text.parse().ok()).flatten();
+        id.map(Self).ok_or_else(|| ApiError::not_found("not_found", Some("id"), "no such id"))
     }
 }
 
@@ -185,6 +304,46 @@ impl Query {
     }
 }
 
+/// A query parameter that is one of a few words.
+///
+/// # Errors
+/// 400 naming it and the words, when it is none of them.
+pub fn word<T>(
+    query: &mut Query,
+    name: &str,
+    read: impl Fn(&str) -> Option<T>,
+    known: &[&str],
+) -> Result<Option<T>, ApiError> {
+    let Some(text) = query.take::<String>(name)? else { return Ok(None) };
+    read(&text).map(Some).ok_or_else(|| {
+        ApiError::bad_request("invalid_query", name, format!("{name} is one of {}", known.join(", ")))
+    })
+}
+
+/// A moment in a query. Postgres keeps no year before 4713 BC, and nothing of ours is from before 1970.
+///
+/// # Errors
+/// 400 naming it, when it is none, or out of all reason.
+pub fn moment(query: &mut Query, name: &str) -> Result<Option<DateTime<Utc>>, ApiError> {
+    match query.take::<DateTime<Utc>>(name)? {
+        Some(moment) if !(1970..=9999).contains(&moment.year()) => {
+            let message = format!("{name} is between the years 1970 and 9999");
+            Err(ApiError::bad_request("invalid_query", name, message))
+        }
+        moment => Ok(moment),
+    }
+}
+
+/// Tells a field that is null from one that is absent.
+///
+/// # Errors
+/// When what is there is not of that type.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Default and most entries of one page of a list.
 const PAGE_DEFAULT: i64 = 20;
 const PAGE_MAX: i64 = 100;
@@ -199,6 +358,25 @@ pub fn page_limit(query: &mut Query) -> Result<i64, ApiError> {
         Some(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
         Some(_) => {
             Err(ApiError::bad_request("invalid_query", "limit", format!("limit is between 1 and {PAGE_MAX}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_where_they_are_and_not_in_texts() {
+        for (json, count) in [
+            ("1", 0),
+            ("[]", 1),
+            ("[1,2,3]", 3),
+            (r#"{"a":[{},{}],"b":"x"}"#, 6),
+            (r#"["a,[{", "\",[", "\\", 1]"#, 4),
+            (r#"{"a,[": "b"}"#, 1),
+        ] {
+            assert_eq!(count_values(json.as_bytes()), count, "{json}");
         }
     }
 }

@@ -1,113 +1,150 @@
-//! What an account has and how it came to it; and operators' credits and debits.
+//! What an account has; and operators' credits and debits.
+//!
+//! How it came to what it has is in `transactions.rs`.
 
 use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     ApiError, Ctx,
-    auth::{Caller, Operator},
+    access::{By, Caller},
     request::{Body, Query, page_limit},
 };
 use shared::{
-    billing::{self, Balance, Entry, EntryKind},
-    id::{AccountId, EntryId, JobId},
+    account::audit::REASON_LEN,
+    billing::{self, ADJUST_MAX, Adjustment, REFERENCE_LEN, Subscription},
+    id::{AccountId, EntryId, GrantId},
 };
-
-/// Most tokens an operator moves at once: a slip of the finger stays small.
-const ADJUST_MAX: i64 = 1_000_000_000_000;
-
-/// Longest reason and reference of a movement.
-const REASON_LEN: usize = 1000;
-const REFERENCE_LEN: usize = 255;
 
 /// An operator's movement.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Adjustment {
+pub struct NewMovement {
     account: AccountId,
     /// Tokens to give, or with a minus to take.
     amount: i64,
+    /// Until when given tokens can be spent; absent: for ever.
+    expires_at: Option<DateTime<Utc>>,
     reason: String,
     /// The operator's own name for this movement; the same name moves nothing twice.
     reference: Option<String>,
 }
 
-/// The two balances of the caller's account.
+/// What the caller's account has and owes.
 pub async fn balance(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
-    let balance = billing::balance(&ctx.db, caller.account).await?.ok_or_else(ApiError::internal)?;
-    Ok(Json(show(caller.account, balance)))
+    Ok(Json(show(&ctx, caller.account).await?))
 }
 
 /// Gives tokens to an account or takes some back.
 pub async fn adjust(
     State(ctx): State<Ctx>,
-    _: Operator,
-    body: Body<Adjustment>,
+    By(by): By,
+    body: Body<NewMovement>,
 ) -> Result<Json<Value>, ApiError> {
-    let Adjustment { account, amount, reason, reference } = body.value;
+    let NewMovement { account, amount, expires_at, reason, reference } = body.value;
+    let now = ctx.clock.now();
     if amount == 0 || amount.saturating_abs() > ADJUST_MAX {
         let message = format!("amount is a whole number from -{ADJUST_MAX} to {ADJUST_MAX}, and not 0");
         return Err(ApiError::bad_request("invalid_amount", "amount", message));
     }
+    if expires_at.is_some_and(|at| at <= now || amount < 0) {
+        let message = "expires_at is a time to come, and only for tokens that are given";
+        return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
+    }
     if reason.trim().is_empty() {
         return Err(ApiError::bad_request("missing_field", "reason", "say why, for the books"));
     }
-    for (name, text, longest) in
-        [("reason", Some(&reason), REASON_LEN), ("reference", reference.as_ref(), REFERENCE_LEN)]
-    {
-        if text.is_some_and(|text| text.is_empty() || text.len() > longest) {
-            let message = format!("{name} has 1 to {longest} bytes");
-            return Err(ApiError::bad_request("invalid_text", name, message));
-        }
+    if reason.len() > REASON_LEN {
+        let message = format!("reason has 1 to {REASON_LEN} bytes");
+        return Err(ApiError::bad_request("invalid_text", "reason", message));
+    }
+    if let Some(reference) = &reference {
+        check_reference(reference)?;
     }
     let reference = reference.unwrap_or_else(|| EntryId::new().to_string());
-    let balance =
-        billing::move_tokens(&ctx.db, account, amount, &reference, &reason, ctx.clock.now()).await?;
+    let adjustment = Adjustment { account, amount, expires_at, reference, reason };
+    billing::adjust(&ctx.db, &adjustment, &by, now).await?;
     tracing::info!(account.id = %account, amount, "tokens of {account} moved by an operator");
-    Ok(Json(show(account, balance)))
+    Ok(Json(show(&ctx, account).await?))
 }
 
-/// A page of the account's movements, newest first.
-pub async fn transactions(
+/// Refuses a reference that no book should hold.
+///
+/// # Errors
+/// 400 naming it.
+pub fn check_reference(reference: &str) -> Result<(), ApiError> {
+    if reference.trim().is_empty() || reference.len() > REFERENCE_LEN {
+        let message = format!("reference has 1 to {REFERENCE_LEN} bytes");
+        return Err(ApiError::bad_request("invalid_text", "reference", message));
+    }
+    Ok(())
+}
+
+/// What can be bought.
+pub async fn plans(State(ctx): State<Ctx>) -> Result<Json<Value>, ApiError> {
+    let plans = billing::plans(&ctx.db).await?;
+    let data: Vec<_> = plans
+        .iter()
+        .filter(|plan| plan.on_sale)
+        .map(|plan| {
+            json!({
+                "id": plan.plan, "object": "plan", "name": plan.name, "unit": "tokens", "tokens": plan.tokens,
+                "days": plan.days, "unlimited": plan.unlimited, "tier": plan.tier, "price_rub": plan.price_rub,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "object": "list", "data": data, "has_more": false })))
+}
+
+/// The account's plans, newest first.
+pub async fn subscriptions(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
+    let found = billing::subscriptions(&ctx.db, caller.account).await?;
+    let data: Vec<_> = found.iter().map(show_subscription).collect();
+    Ok(Json(json!({ "object": "list", "data": data, "has_more": false })))
+}
+
+/// A subscription as the API shows it.
+pub fn show_subscription(subscription: &Subscription) -> Value {
+    json!({
+        "id": subscription.id, "object": "subscription", "plan": subscription.plan, "status": subscription.status,
+        "starts_at": subscription.starts_at, "ends_at": subscription.ends_at,
+    })
+}
+
+/// A page of what the account was given, newest first, with what is left of what expires.
+pub async fn grants(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
 ) -> Result<Json<Value>, ApiError> {
     let limit = page_limit(&mut query)?;
-    let after = query.take::<EntryId>("after")?;
-    let kind = match query.take::<String>("kind")? {
-        None => None,
-        Some(word) => Some(EntryKind::from_word(&word).ok_or_else(|| {
-            let known = EntryKind::ALL.map(|(_, word)| word).join(", ");
-            ApiError::bad_request("invalid_query", "kind", format!("kind is one of {known}"))
-        })?),
-    };
+    let after = query.take::<GrantId>("after")?;
     query.finish()?;
-    let mut entries = billing::entries(&ctx.db, caller.account, kind, after, limit + 1).await?;
-    let has_more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = entries.last().map(|entry| entry.id);
-    let data: Vec<_> = entries.into_iter().map(show_entry).collect();
+    let mut grants = billing::grants(&ctx.db, caller.account, after, limit + 1).await?;
+    let page = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = grants.len() > page;
+    grants.truncate(page);
+    let last = grants.last().map(|grant| grant.id);
+    let data: Vec<_> = grants
+        .iter()
+        .map(|grant| {
+            json!({
+                "id": grant.id, "object": "grant", "unit": "tokens", "source": grant.source, "tokens": grant.tokens,
+                "remaining": grant.remaining, "expires_at": grant.expires_at, "reason": grant.reason,
+                "created_at": grant.created_at,
+            })
+        })
+        .collect();
     Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
 }
 
-fn show(account: AccountId, balance: Balance) -> Value {
-    json!({
-        "object": "balance", "account": account, "unit": "tokens",
-        "available": balance.available, "held": balance.held,
-    })
-}
-
-fn show_entry(entry: Entry) -> Value {
-    let job = match EntryKind::from_word(&entry.kind) {
-        Some(EntryKind::Hold | EntryKind::Charge | EntryKind::Release) => {
-            entry.reference.parse().ok().map(JobId)
-        }
-        _ => None,
-    };
-    json!({
-        "id": entry.id, "object": "transaction", "kind": entry.kind, "unit": "tokens", "amount": entry.amount,
-        "from": entry.debit, "to": entry.credit, "job": job, "reason": entry.reason, "created_at": entry.created_at,
-    })
+async fn show(ctx: &Ctx, account: AccountId) -> Result<Value, ApiError> {
+    let balance = billing::balance(&ctx.db, account).await?.ok_or_else(ApiError::internal)?;
+    Ok(json!({
+        "object": "balance", "account": account, "unit": "tokens", "available": balance.available, "held": balance.held,
+        "expiring": balance.expiring, "next_expiry": balance.next_expiry,
+        "credit": { "limit": balance.credit_limit, "owed": balance.owed },
+    }))
 }

@@ -10,7 +10,6 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use chrono::{DateTime, Datelike, Utc};
 use futures::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -19,15 +18,16 @@ use tokio::{
     time::Instant,
 };
 
-use super::order::NewJob;
+use super::order::{self, NewJob};
 use crate::{
     ApiError, Ctx,
-    auth::Caller,
-    request::{Body, PathId, Query, page_limit},
+    access::Caller,
+    limit,
+    request::{Body, PathId, Query, moment, page_limit, word},
 };
 use shared::{
     id::{AccountId, JobId},
-    job::{self, Cancel, Filter, Job, JobView, Medium, Status, Submitted},
+    job::{self, Cancel, Filter, Job, JobView, Medium, Status, SubmitError, Submitted},
     wake::Wake,
 };
 
@@ -54,9 +54,22 @@ pub async fn create(
     body: Body<NewJob>,
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
-    let order = body.value.into_order(&ctx, caller, &headers, body.hash)?;
-    let submitted = job::submit(&ctx.db, &order, ctx.clock.now()).await?;
-    let (id, how) = match submitted {
+    let (order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()) {
+        Ok(order) => order,
+        Err(refusal) => {
+            // What was accepted once stays so, whatever prices and rights say today.
+            let Some(key) = order::idempotency(&headers, body.hash)? else { return Err(refusal) };
+            let first = match job::first_of(&ctx.db, caller.account, &key).await {
+                Ok(Some(first)) => first,
+                Ok(None) | Err(SubmitError::KeyReused) => return Err(refusal),
+                Err(error) => return Err(error.into()),
+            };
+            let view = await_end(&ctx, caller.account, first, wait.unwrap_or_default()).await?;
+            return Ok(accepted(&view, wait, true));
+        }
+    };
+    let receipt = job::submit(&ctx.db, &order, ctx.clock.now()).await?;
+    let (id, how) = match receipt.submitted {
         Submitted::New(id) => {
             ctx.wakes.send(Wake::Pool(order.medium));
             (id, "new")
@@ -70,7 +83,25 @@ pub async fn create(
     tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, how, "job {id} accepted");
     metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "how" => how).increment(1);
     let view = await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?;
-    Ok(accepted(&view, wait, how == REPEAT))
+    let mut response = accepted(&view, wait, how == REPEAT);
+    if let Some(rate) = receipt.rate {
+        limit::show(response.headers_mut(), rate);
+    }
+    Ok(response)
+}
+
+/// What a request may cost, without making it. It is checked like one that is made.
+pub async fn quote(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    headers: HeaderMap,
+    body: Body<NewJob>,
+) -> Result<Json<Value>, ApiError> {
+    let (order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
+    Ok(Json(json!({
+        "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
+        "eta_seconds": null, "price_version": order.price_version,
+    })))
 }
 
 /// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.
@@ -123,7 +154,7 @@ pub async fn list(
         status: word(&mut query, "status", Status::from_word, &Status::ALL.map(Status::word))?,
         medium: word(&mut query, "medium", Medium::from_word, &Medium::ALL.map(Medium::word))?,
         model: query.take("model")?,
-        created_after: created_after(&mut query)?,
+        created_after: moment(&mut query, "created_after")?,
         after: query.take("after")?,
         metadata: query.take_map("metadata").collect(),
     };
@@ -144,17 +175,10 @@ pub async fn cancel(
     PathId(id): PathId<JobId>,
 ) -> Result<Response, ApiError> {
     let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
+    canceled.wakes(id).into_iter().for_each(|wake| ctx.wakes.send(wake));
     let status = match canceled {
-        Cancel::Canceled => {
-            ctx.wakes.send(Wake::Job(id));
-            ctx.wakes.send(Wake::Notice);
-            StatusCode::OK
-        }
-        Cancel::Requested(pool) => {
-            ctx.wakes.send(Wake::Cancel);
-            ctx.wakes.send(Wake::Pool(pool));
-            StatusCode::ACCEPTED
-        }
+        Cancel::Canceled => StatusCode::OK,
+        Cancel::Requested(_) => StatusCode::ACCEPTED,
         Cancel::AlreadyFinal => {
             return Err(ApiError::conflict("job_already_final", "the job has already ended"));
         }
@@ -260,30 +284,6 @@ async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError>
 
 fn unknown() -> ApiError {
     ApiError::not_found("job_not_found", Some("id"), "there is no such job")
-}
-
-/// The `created_after` of a list; Postgres keeps no year before 4713 BC, and no job is from before 1970.
-fn created_after(query: &mut Query) -> Result<Option<DateTime<Utc>>, ApiError> {
-    match query.take::<DateTime<Utc>>("created_after")? {
-        Some(moment) if !(1970..=9999).contains(&moment.year()) => {
-            let message = "created_after is between the years 1970 and 9999";
-            Err(ApiError::bad_request("invalid_query", "created_after", message))
-        }
-        moment => Ok(moment),
-    }
-}
-
-/// A query parameter that is one of a few words.
-fn word<T>(
-    query: &mut Query,
-    name: &str,
-    read: impl Fn(&str) -> Option<T>,
-    known: &[&str],
-) -> Result<Option<T>, ApiError> {
-    let Some(text) = query.take::<String>(name)? else { return Ok(None) };
-    read(&text).map(Some).ok_or_else(|| {
-        ApiError::bad_request("invalid_query", name, format!("{name} is one of {}", known.join(", ")))
-    })
 }
 
 /// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.

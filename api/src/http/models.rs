@@ -3,26 +3,30 @@
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use crate::{ApiError, Ctx, auth::Caller, request::PathId};
-use shared::catalog::Model;
+use crate::{ApiError, Ctx, access::Caller, request::PathId};
+use shared::{
+    catalog::Model,
+    price::{Meter, Price, Rule},
+};
 
 /// `created` of every model, which OpenAI's clients expect: when the catalogue began, 2025-11-21.
 const CATALOG_BEGAN: i64 = 1_763_683_200;
 
-/// Every model.
-pub async fn list(State(ctx): State<Ctx>, _: Caller) -> Json<Value> {
-    let models: Vec<_> = ctx.catalog.models().iter().map(view).collect();
+/// Every model the caller may use.
+pub async fn list(State(ctx): State<Ctx>, Caller(caller): Caller) -> Json<Value> {
+    let allowed = ctx.catalog.models().iter().filter(|model| caller.may_use(&model.id));
+    let models: Vec<_> = allowed.map(|model| view(&ctx, model)).collect();
     Json(json!({ "object": "list", "data": models, "has_more": false }))
 }
 
-/// One model.
+/// One model the caller may use.
 pub async fn show(
     State(ctx): State<Ctx>,
-    _: Caller,
+    Caller(caller): Caller,
     PathId(id): PathId<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let model = ctx.catalog.get(&id).ok_or_else(|| unknown(&id))?;
-    Ok(Json(view(model)))
+    let model = ctx.catalog.get(&id).filter(|model| caller.may_use(&model.id)).ok_or_else(|| unknown(&id))?;
+    Ok(Json(view(&ctx, model)))
 }
 
 /// The answer to a model that is not on offer.
@@ -34,7 +38,7 @@ pub fn unknown(id: &str) -> ApiError {
     )
 }
 
-fn view(model: &Model) -> Value {
+fn view(ctx: &Ctx, model: &Model) -> Value {
     json!({
         "id": model.id,
         "object": "model",
@@ -43,8 +47,17 @@ fn view(model: &Model) -> Value {
         "name": model.name,
         "medium": model.medium.word(),
         "task": model.task,
-        "price": { "unit": "tokens", "per_request": model.price },
+        "price": ctx.prices.get(&model.id).map(|price| show_price(&price)),
         "deadline_seconds": model.deadline.as_secs(),
         "input_schema": model.schema,
     })
+}
+
+/// The rules of a price; those who pay by request find it without reading them.
+fn show_price(price: &Price) -> Value {
+    let per_request = match price.rules.as_slice() {
+        [Rule { per: Meter::Request, tokens, .. }] => i64::try_from(*tokens).ok(),
+        _ => None,
+    };
+    json!({ "unit": "tokens", "version": price.version, "per_request": per_request, "rules": price.rules })
 }

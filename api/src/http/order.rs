@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
+use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,6 +17,7 @@ use shared::{
     catalog::{Model, Route},
     id::JobId,
     job::{Idempotency, Order, Priority, Status, Webhook},
+    price::Quote,
 };
 
 /// Most pairs of metadata, and the longest key and value.
@@ -91,27 +93,42 @@ enum CacheChoice {
 }
 
 impl NewJob {
-    /// Turns the request into an order of `caller`, or says what is wrong with it.
+    /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
     /// 400 or 404, naming the field.
     pub fn into_order(
         self,
         ctx: &Ctx,
-        caller: Caller,
+        caller: &Caller,
         headers: &HeaderMap,
         body_hash: Vec<u8>,
-    ) -> Result<Order, ApiError> {
+    ) -> Result<(Order, Quote), ApiError> {
         let now = ctx.clock.now();
         let model = ctx.catalog.get(&self.model).ok_or_else(|| models::unknown(&self.model))?;
+        if !caller.may_use(&model.id) {
+            let message = format!("this API key may not use {:?}", model.id);
+            return Err(ApiError::refused("model_not_allowed", Some("model"), message));
+        }
         model.check(&self.input)?;
         check_metadata(&self.metadata)?;
+        let price = ctx.prices.get(&model.id).ok_or_else(|| {
+            tracing::error!(model = model.id, "{} has no price; `kiln migrate` publishes it", model.id);
+            ApiError::internal()
+        })?;
+        let unpriced = |error| {
+            tracing::error!(model = model.id, %error, "no price for an input of {}", model.id);
+            ApiError::internal()
+        };
+        let quote = price.quote(model, &self.input, caller.price_percent).map_err(unpriced)?;
         if let Some(max) = self.max_price
-            && model.price.count() > max
+            && quote.max.count() > max
         {
-            let message = format!("{} costs {}, more than max_price allows", model.id, model.price);
+            let message = format!("{} may cost {} here, more than max_price allows", model.id, quote.max);
             return Err(ApiError::bad_request("price_above_max", "max_price", message));
         }
+        let route = choose_route(model, &self.input, &self.routing)?;
+        let cost_usd = route.cost_most(model.wanted(&self.input)).map_err(unpriced)?;
         let start_at = self.start_at.filter(|at| *at > now);
         if start_at.is_some_and(|at| at > now + START_AHEAD) {
             return Err(ApiError::bad_request(
@@ -120,14 +137,18 @@ impl NewJob {
                 "start_at is at most 30 days ahead",
             ));
         }
-        Ok(Order {
+        let order = Order {
             job: JobId::new(),
             account: caller.account,
-            key: caller.key,
+            actor: caller.actor,
             task: model.task.clone(),
             medium: model.medium,
-            route: choose_route(model, &self.routing)?,
-            price: model.price,
+            route,
+            cost_usd,
+            price: quote.max,
+            price_version: price.version,
+            price_percent: caller.price_percent,
+            fair_interval: ctx.catalog.subscribers().interval(&model.id),
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
             idempotency: idempotency(headers, body_hash)?,
             traceparent: traceparent(headers),
@@ -139,7 +160,8 @@ impl NewJob {
             priority: self.priority,
             metadata: self.metadata,
             start_at,
-        })
+        };
+        Ok((order, quote))
     }
 
     /// A request that wants a time or a provider of its own is not answered with another's result.
@@ -200,7 +222,7 @@ fn deadline(model: &Model, wanted_secs: Option<u64>) -> Result<TimeDelta, ApiErr
 }
 
 /// The best route that the caller's wishes leave.
-fn choose_route(model: &Model, routing: &Routing) -> Result<Route, ApiError> {
+fn choose_route(model: &Model, input: &Value, routing: &Routing) -> Result<Route, ApiError> {
     let place = |route: &Route| {
         routing.order.iter().position(|name| *name == route.provider).unwrap_or(routing.order.len())
     };
@@ -211,7 +233,8 @@ fn choose_route(model: &Model, routing: &Routing) -> Result<Route, ApiError> {
         .filter(|route| !routing.ignore.contains(&route.provider))
         .collect();
     if routing.sort == Some(Sort::Price) {
-        routes.sort_by_key(|route| route.cost_usd);
+        // One whose cost cannot be told is not the cheapest.
+        routes.sort_by_key(|route| route.cost_most(model.wanted(input)).unwrap_or(Decimal::MAX));
     }
     routes.sort_by_key(|route| place(route));
     routes.first().map(|route| (*route).clone()).ok_or_else(|| {
@@ -222,8 +245,10 @@ fn choose_route(model: &Model, routing: &Routing) -> Result<Route, ApiError> {
     })
 }
 
-/// The Idempotency-Key, bare or as a quoted string.
-fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Idempotency>, ApiError> {
+/// The Idempotency-Key, bare or as a quoted string.///
+/// # Errors
+/// 400 when it is none.
+pub fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Idempotency>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().unwrap_or_default().trim().trim_matches('"');
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_LEN {

@@ -1,0 +1,295 @@
+//! API keys over HTTP: make, look, change, rotate, revoke. A secret is shown in the answer that makes it, and never again.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    ApiError, Ctx,
+    access::{By, Caller},
+    request::{Body, PathId, Query, page_limit, present},
+};
+use shared::{
+    account::{self, Key, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
+    id::KeyId,
+};
+
+/// Longest name, in characters.
+const NAME_LEN: usize = 100;
+/// Most models and networks of a key; each is looked through at every request.
+const MODELS_MAX: usize = 200;
+const NETWORKS_MAX: usize = 100;
+/// How long the old secret works after a rotation, at most and by default.
+const GRACE_SECS_MAX: u32 = 7 * 24 * 60 * 60;
+const GRACE_SECS: u32 = 24 * 60 * 60;
+
+/// A key to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    name: String,
+    scopes: Option<Vec<Permission>>,
+    expires_at: Option<DateTime<Utc>>,
+    allowed_models: Option<Vec<String>>,
+    allowed_ips: Option<Vec<Network>>,
+    limits: Option<NewLimits>,
+}
+
+/// What a key may spend, in tokens; null is no limit, and what is absent stays as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLimits {
+    #[serde(default, deserialize_with = "present")]
+    day: Option<Option<i64>>,
+    #[serde(default, deserialize_with = "present")]
+    month: Option<Option<i64>>,
+    #[serde(default, deserialize_with = "present")]
+    total: Option<Option<i64>>,
+}
+
+/// What is to become of a key; what is absent stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPatch {
+    name: Option<String>,
+    scopes: Option<Vec<Permission>>,
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<Option<DateTime<Utc>>>,
+    #[serde(default, deserialize_with = "present")]
+    allowed_models: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "present")]
+    allowed_ips: Option<Option<Vec<Network>>>,
+    #[serde(default, deserialize_with = "present")]
+    limits: Option<Option<NewLimits>>,
+}
+
+/// How to rotate a key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    #[serde(default = "usual_grace")]
+    grace_seconds: u32,
+}
+
+fn usual_grace() -> u32 {
+    GRACE_SECS
+}
+
+/// Makes a key.
+pub async fn create(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    By(by): By,
+    body: Body<NewKey>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let NewKey { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
+    let limits = limits.unwrap_or_default();
+    let terms = KeyTerms {
+        name: check_name(name)?,
+        scopes: match scopes {
+            Some(scopes) => check_scopes(&scopes)?,
+            None => usual_scopes(&caller)?,
+        },
+        expires_at: check_end(&ctx, expires_at)?,
+        allowed_models: allowed_models.map(|models| check_models(&ctx, models)).transpose()?,
+        allowed_ips: allowed_ips.map(check_networks).transpose()?,
+        limits: KeyLimits {
+            day: check_limit("limits.day", limits.day.flatten())?,
+            month: check_limit("limits.month", limits.month.flatten())?,
+            total: check_limit("limits.total", limits.total.flatten())?,
+        },
+    };
+    let now = ctx.clock.now();
+    let (key, secret) = account::create_key(&ctx.db, &caller, terms, &by, now).await?;
+    tracing::info!(key.id = %key.id, account.id = %key.account, "key {} made", key.id);
+    Ok((StatusCode::CREATED, Json(show_with(key, &secret))))
+}
+
+/// A page of the account's keys that have not been revoked, newest first.
+pub async fn list(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    mut query: Query,
+) -> Result<Json<Value>, ApiError> {
+    let limit = page_limit(&mut query)?;
+    let after = query.take::<KeyId>("after")?;
+    query.finish()?;
+    let mut keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
+    let page = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = keys.len() > page;
+    keys.truncate(page);
+    let last = keys.last().map(|key| key.id);
+    let data: Vec<_> = keys.into_iter().map(show_key).collect();
+    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+}
+
+/// One key.
+pub async fn show(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    PathId(id): PathId<KeyId>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(show_key(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?)))
+}
+
+/// Changes what a key may do.
+pub async fn change(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    By(by): By,
+    PathId(id): PathId<KeyId>,
+    body: Body<KeyPatch>,
+) -> Result<Json<Value>, ApiError> {
+    let KeyPatch { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
+    // Null takes every limit away.
+    let NewLimits { day, month, total } = limits.map_or_else(NewLimits::default, |limits| {
+        limits.unwrap_or(NewLimits { day: Some(None), month: Some(None), total: Some(None) })
+    });
+    let limit = |param, limit: Option<Option<i64>>| limit.map(|limit| check_limit(param, limit)).transpose();
+    let change = KeyChange {
+        name: name.map(check_name).transpose()?,
+        scopes: scopes.map(|scopes| check_scopes(&scopes)).transpose()?,
+        expires_at: expires_at.map(|at| check_end(&ctx, at)).transpose()?,
+        allowed_models: allowed_models
+            .map(|models| models.map(|models| check_models(&ctx, models)).transpose())
+            .transpose()?,
+        allowed_ips: allowed_ips.map(|networks| networks.map(check_networks).transpose()).transpose()?,
+        day: limit("limits.day", day)?,
+        month: limit("limits.month", month)?,
+        total: limit("limits.total", total)?,
+    };
+    let key = account::change_key(&ctx.db, &caller, id, change, &by, ctx.clock.now()).await?;
+    tracing::info!(key.id = %id, account.id = %key.account, "key {id} changed");
+    Ok(Json(show_key(key)))
+}
+
+/// Gives a key another secret.
+pub async fn rotate(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    By(by): By,
+    PathId(id): PathId<KeyId>,
+    body: Body<Rotation>,
+) -> Result<Json<Value>, ApiError> {
+    let seconds = body.value.grace_seconds;
+    if seconds > GRACE_SECS_MAX {
+        let message = format!("grace_seconds is between 0 and {GRACE_SECS_MAX}");
+        return Err(ApiError::bad_request("invalid_grace", "grace_seconds", message));
+    }
+    let grace = TimeDelta::seconds(seconds.into());
+    let (key, secret) = account::rotate_key(&ctx.db, &caller, id, grace, &by, ctx.clock.now()).await?;
+    tracing::info!(key.id = %id, account.id = %key.account, "key {id} rotated");
+    Ok(Json(show_with(key, &secret)))
+}
+
+/// Ends a key of the account.
+pub async fn revoke(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    By(by): By,
+    PathId(id): PathId<KeyId>,
+) -> Result<Json<Value>, ApiError> {
+    let key = account::revoke_key(&ctx.db, &caller, id, &by, ctx.clock.now()).await?;
+    tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked");
+    Ok(Json(show_key(key)))
+}
+
+/// Ends a key of any account, by an operator.
+pub async fn revoke_any(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    By(by): By,
+    PathId(id): PathId<KeyId>,
+) -> Result<Json<Value>, ApiError> {
+    let key = account::revoke_any_key(&ctx.db, Some(&caller), id, &by, ctx.clock.now()).await?;
+    tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked by an operator");
+    Ok(Json(show_key(key)))
+}
+
+fn check_name(name: String) -> Result<String, ApiError> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > NAME_LEN {
+        let message = format!("name has 1 to {NAME_LEN} characters");
+        return Err(ApiError::bad_request("invalid_text", "name", message));
+    }
+    Ok(name.to_owned())
+}
+
+fn check_scopes(scopes: &[Permission]) -> Result<Permissions, ApiError> {
+    if scopes.is_empty() {
+        let message = "a key without scopes could do nothing; leave them out for the usual ones";
+        return Err(ApiError::bad_request("invalid_scopes", "scopes", message));
+    }
+    Ok(scopes.iter().copied().collect())
+}
+
+fn usual_scopes(caller: &account::Caller) -> Result<Permissions, ApiError> {
+    let usual = KeyTerms::usual_scopes(caller);
+    if usual == Permissions::default() {
+        let message = "name the scopes: of the usual ones you have none to give";
+        return Err(ApiError::bad_request("invalid_scopes", "scopes", message));
+    }
+    Ok(usual)
+}
+
+fn check_end(ctx: &Ctx, end: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
+    if end.is_some_and(|end| end <= ctx.clock.now() || end.year() > 9999) {
+        let message = "expires_at is a time to come";
+        return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
+    }
+    Ok(end)
+}
+
+fn check_models(ctx: &Ctx, mut wanted: Vec<String>) -> Result<Vec<String>, ApiError> {
+    check_count("allowed_models", wanted.len(), MODELS_MAX)?;
+    wanted.sort_unstable();
+    wanted.dedup();
+    if let Some(unknown) = wanted.iter().find(|model| ctx.catalog.get(model).is_none()) {
+        let message = format!("there is no model {unknown:?}; GET /v1/models lists those there are");
+        return Err(ApiError::bad_request("model_not_found", "allowed_models", message));
+    }
+    Ok(wanted)
+}
+
+fn check_networks(mut networks: Vec<Network>) -> Result<Vec<Network>, ApiError> {
+    check_count("allowed_ips", networks.len(), NETWORKS_MAX)?;
+    networks.dedup();
+    Ok(networks)
+}
+
+fn check_count(param: &str, count: usize, most: usize) -> Result<(), ApiError> {
+    if (1..=most).contains(&count) {
+        return Ok(());
+    }
+    let message = format!("{param} has 1 to {most} entries, or is null for all");
+    Err(ApiError::bad_request("invalid_list", param, message))
+}
+
+fn check_limit(param: &'static str, limit: Option<i64>) -> Result<Option<i64>, ApiError> {
+    if limit.is_some_and(|limit| limit < 0) {
+        let message = format!("{param} is a number of tokens, 0 or more, or null");
+        return Err(ApiError::bad_request("invalid_limit", param, message));
+    }
+    Ok(limit)
+}
+
+fn show_with(key: Key, secret: &SecretString) -> Value {
+    let mut view = show_key(key);
+    view["secret"] = json!(secret.expose_secret());
+    view
+}
+
+fn show_key(key: Key) -> Value {
+    let spent =
+        key.spent.map(|spent| json!({ "day": spent.day, "month": spent.month, "total": spent.total }));
+    json!({
+        "id": key.id, "object": "api_key", "name": key.terms.name, "prefix": key.prefix, "scopes": key.terms.scopes,
+        "allowed_models": key.terms.allowed_models, "allowed_ips": key.terms.allowed_ips, "unit": "tokens",
+        "limits": key.terms.limits, "spent": spent, "expires_at": key.terms.expires_at,
+        "last_used_at": key.last_used_at, "previous_secret_until": key.previous_until, "created_by": key.created_by,
+        "created_at": key.created_at, "revoked_at": key.revoked_at,
+    })
+}
