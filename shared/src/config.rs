@@ -7,7 +7,10 @@
 use std::{fmt::Display, net::SocketAddr, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use secrecy::SecretString;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use secrecy::{SecretBox, SecretString};
+
+use crate::seal::{KEY_LEN, SealingKey, derived_key};
 
 /// The value of an environment variable; unset and empty are both `None`.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -110,7 +113,7 @@ impl Storage {
 pub struct Identity {
     /// `KILN_SECRET`: at least 32 characters; webhook signing secrets are derived from it. Required.
     pub secret: SecretString,
-    /// `KILN_PUBLIC_URL`: base URL of the API as callers reach it, used in `urls` of jobs. Required.
+    /// `KILN_PUBLIC_URL`: base URL of the API as callers reach it, used in `urls` of jobs and in mails. Required.
     pub public_url: String,
 }
 
@@ -130,10 +133,73 @@ impl Identity {
                 secret.len()
             );
         }
-        let public_url =
-            required("KILN_PUBLIC_URL", "is the address callers use, as https://api.example.com")?;
-        Ok(Self { secret: secret.into(), public_url: public_url.trim_end_matches('/').to_owned() })
+        Ok(Self { secret: secret.into(), public_url: public_url()? })
     }
+}
+
+/// `KILN_PUBLIC_URL`, without a slash at its end.
+///
+/// # Errors
+/// When it is not set.
+pub fn public_url() -> anyhow::Result<String> {
+    let url = required("KILN_PUBLIC_URL", "is the address callers use, as https://api.example.com")?;
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// What secrets at rest are sealed with.
+#[derive(Debug)]
+pub struct Sealing {
+    /// `KILN_ENCRYPTION_KEY`: 32 bytes in base 64. Default: derived from `KILN_SECRET`.
+    pub key: SealingKey,
+    /// What opens older values as well: `KILN_ENCRYPTION_KEY_PREVIOUS` (default none), and where a key is set, the one that
+    /// is derived from `KILN_SECRET`.
+    pub older: Vec<SealingKey>,
+}
+
+impl Sealing {
+    /// Reads the variables above.
+    ///
+    /// # Errors
+    /// When a key is not one, or there is neither a key nor a secret to derive it from.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let derived = variable("KILN_SECRET").map(|secret| derived_key(&secret.into()));
+        let mut older: Vec<_> = sealing_key("KILN_ENCRYPTION_KEY_PREVIOUS")?.into_iter().collect();
+        let Some(key) = sealing_key("KILN_ENCRYPTION_KEY")? else {
+            let key = derived.context("neither KILN_ENCRYPTION_KEY nor KILN_SECRET is set: one of them seals what mails say (see .env.example)")?;
+            return Ok(Self { key, older });
+        };
+        older.extend(derived);
+        Ok(Self { key, older })
+    }
+
+    /// The key that is derived from the deployment's secret, and no other.
+    pub fn from_secret(secret: &SecretString) -> Self {
+        Self { key: derived_key(secret), older: Vec::new() }
+    }
+}
+
+fn sealing_key(name: &str) -> anyhow::Result<Option<SealingKey>> {
+    let Some(text) = variable(name) else { return Ok(None) };
+    let bytes = BASE64_STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    // What was given is a secret, if a mistyped one, and stays out of the message.
+    let bytes: [u8; KEY_LEN] = bytes.with_context(|| {
+        format!("{name} is not {KEY_LEN} bytes in base 64: make one with `openssl rand -base64 {KEY_LEN}`")
+    })?;
+    Ok(Some(SecretBox::new(Box::new(bytes))))
+}
+
+/// `KILN_OPERATOR_EMAIL`: who is told by mail what only an operator can mend. Default nobody.
+///
+/// # Errors
+/// When it is not one address.
+pub fn operator_email() -> anyhow::Result<Option<String>> {
+    let Some(text) = variable("KILN_OPERATOR_EMAIL") else { return Ok(None) };
+    let address = text.trim();
+    let whole = address.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
+    if !whole || address.contains(|c: char| c.is_whitespace() || c.is_control() || ",;<>".contains(c)) {
+        bail!("KILN_OPERATOR_EMAIL is {address:?}: say one address, as ops@example.com");
+    }
+    Ok(Some(address.to_owned()))
 }
 
 /// How jobs are leased and retried.

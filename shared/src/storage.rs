@@ -1,7 +1,8 @@
 //! Station 6, store: files in any service that speaks S3.
 //!
-//! Keys are `outputs/{job_id}/{n}.{ext}`: a job that runs again overwrites its own files and no other's. The bucket is
-//! private; the only way out is a signed URL or this client. Deliberately absent: what the files mean.
+//! Keys are `outputs/{job_id}/{n}.{ext}`: a job that runs again overwrites its own files and no other's; archives are
+//! `exports/{id}.zip`. The bucket is private; the only way out is a signed URL or this client.
+//! Deliberately absent: what the files mean.
 
 use std::{path::Path, time::Duration};
 
@@ -12,6 +13,7 @@ use aws_sdk_s3::{
     config::{
         Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation, timeout::TimeoutConfig,
     },
+    error::SdkError,
     presigning::PresigningConfig,
     primitives::ByteStream,
 };
@@ -24,6 +26,8 @@ use crate::config;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for one try of one operation; a 100 MB upload at 1 MB/s fits.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
+/// The slowest upload of a file that is waited for, should it be longer.
+const UPLOAD_BYTES_PER_SEC_MIN: u64 = 1_000_000;
 
 /// A bucket.
 #[derive(Debug, Clone)]
@@ -46,10 +50,6 @@ impl Storage {
                 None,
                 "kiln",
             );
-            let timeouts = TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                .build();
             Client::from_conf(
                 Builder::new()
                     .behavior_version_latest()
@@ -60,7 +60,7 @@ impl Storage {
                     .force_path_style(true)
                     .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                     .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-                    .timeout_config(timeouts)
+                    .timeout_config(timeouts(ATTEMPT_TIMEOUT))
                     .build(),
             )
         };
@@ -77,8 +77,10 @@ impl Storage {
     /// # Errors
     /// When the file cannot be read or the service fails.
     pub async fn put_file(&self, key: &str, path: &Path, mime_type: &str) -> anyhow::Result<()> {
+        let size = tokio::fs::metadata(path).await.context("look at the file to store")?.len();
         let body = ByteStream::from_path(path).await.context("read the file to store")?;
-        self.put(key, body, mime_type).await
+        let timeout = ATTEMPT_TIMEOUT.max(Duration::from_secs(size / UPLOAD_BYTES_PER_SEC_MIN));
+        self.put(key, body, mime_type, timeout).await
     }
 
     /// Stores bytes under `key`; overwrites.
@@ -86,12 +88,19 @@ impl Storage {
     /// # Errors
     /// When the service fails.
     pub async fn put_bytes(&self, key: &str, bytes: Bytes, mime_type: &str) -> anyhow::Result<()> {
-        self.put(key, bytes.into(), mime_type).await
+        self.put(key, bytes.into(), mime_type, ATTEMPT_TIMEOUT).await
     }
 
-    async fn put(&self, key: &str, body: ByteStream, mime_type: &str) -> anyhow::Result<()> {
+    async fn put(
+        &self,
+        key: &str,
+        body: ByteStream,
+        mime_type: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<()> {
         let put = self.client.put_object().bucket(&self.bucket).key(key).content_type(mime_type).body(body);
-        put.send().await.with_context(|| format!("store {key}"))?;
+        let patient = aws_sdk_s3::config::Config::builder().timeout_config(timeouts(timeout));
+        put.customize().config_override(patient).send().await.with_context(|| format!("store {key}"))?;
         Ok(())
     }
 
@@ -113,6 +122,18 @@ impl Storage {
         Ok(object.body.collect().await.with_context(|| format!("read {key}"))?.into_bytes())
     }
 
+    /// The content under `key`, to be read piece by piece; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When the service fails.
+    pub async fn open(&self, key: &str) -> anyhow::Result<Option<Content>> {
+        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+            Ok(object) => Ok(Some(Content(object.body))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {key}")),
+        }
+    }
+
     /// Deletes what is under `key`; nothing there is no error.
     ///
     /// # Errors
@@ -121,9 +142,7 @@ impl Storage {
         let deleted = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
         match deleted {
             Ok(_) => Ok(()),
-            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
-                Ok(())
-            }
+            Err(error) if is_missing(&error) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("delete {key}")),
         }
     }
@@ -146,4 +165,26 @@ impl Storage {
         let asked = self.client.head_bucket().bucket(&self.bucket).send().await;
         asked.map(|_| ()).with_context(|| format!("reach bucket {}", self.bucket))
     }
+}
+
+/// The content of a stored file, as it comes.
+#[derive(Debug)]
+pub struct Content(ByteStream);
+
+impl Content {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        self.0.try_next().await.context("read a stored file on")
+    }
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt).build()
+}
+
+fn is_missing<E>(error: &SdkError<E>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
 }

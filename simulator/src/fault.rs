@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Purged,
     Backwards,
     Expired,
+    Usage,
 }
 
 /// Every fault with its name and a line for the index page.
@@ -82,6 +83,7 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
         "expired",
         "the first VALUE (1) download URLs handed out die with 403; ask for a new one",
     ),
+    (Kind::Usage, "usage", "success, but both token counts of a chat are VALUE, any JSON (-5)"),
 ];
 
 impl Kind {
@@ -103,7 +105,8 @@ impl Kind {
             | Self::Drop
             | Self::DropBefore
             | Self::Malformed
-            | Self::Html => visit.op == Op::Submit,
+            | Self::Html
+            | Self::Usage => visit.op == Op::Submit,
             Self::Refuse => matches!(visit.op, Op::Submit | Op::Poll),
             Self::TaskFail | Self::NeverFinish | Self::UnknownStatus | Self::Missing | Self::Backwards => {
                 visit.op == Op::Poll

@@ -60,12 +60,19 @@ impl Simulator {
             choices.clear();
         }
         let truncated = self.strike(visit, Kind::Truncated).is_some();
+        let mut usage = chat.usage(&choices);
+        if let Some(fault) = self.strike(visit, Kind::Usage) {
+            let odd: Value =
+                fault.value.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(json!(-5));
+            usage["prompt_tokens"] = odd.clone();
+            usage["completion_tokens"] = odd;
+        }
         let response = if chat.stream {
             let broken =
                 self.faults().take(visit, Kind::Fail, |fault: &Fault| fault.says("stream")).is_some();
-            stream_response(chat.events(&id, &choices, broken))
+            stream_response(chat.events(&id, &choices, &usage, broken))
         } else {
-            answer::json(StatusCode::OK, &chat.whole(&id, &choices))
+            answer::json(StatusCode::OK, &chat.whole(&id, &choices, &usage))
         };
         let response = identified(response, &id);
         if truncated { wire::cut_short(response).await } else { response }
@@ -84,7 +91,7 @@ impl Chat {
         Choice { text, tokens: tokens_max, finish_reason: "length" }
     }
 
-    fn whole(&self, id: &str, choices: &[Choice]) -> Value {
+    fn whole(&self, id: &str, choices: &[Choice], usage: &Value) -> Value {
         let listed: Vec<_> = choices
             .iter()
             .enumerate()
@@ -101,7 +108,7 @@ impl Chat {
             .collect();
         json!({
             "id": id, "object": "chat.completion", "created": clock::now_secs(), "model": self.model,
-            "choices": listed, "usage": self.usage(choices),
+            "choices": listed, "usage": usage,
             "service_tier": "default", "system_fingerprint": "fp_simulated",
         })
     }
@@ -121,7 +128,7 @@ impl Chat {
     }
 
     /// The lines of the stream; a broken one ends in an error half way.
-    fn events(&self, id: &str, choices: &[Choice], broken: bool) -> Vec<String> {
+    fn events(&self, id: &str, choices: &[Choice], usage: &Value, broken: bool) -> Vec<String> {
         let created = clock::now_secs();
         let chunk = |listed: Value, usage: Value| {
             let mut chunk = json!({
@@ -152,7 +159,7 @@ impl Chat {
             return events;
         }
         if self.include_usage {
-            events.push(chunk(json!([]), self.usage(choices)));
+            events.push(chunk(json!([]), usage.clone()));
         }
         events.push("data: [DONE]\n\n".to_owned());
         events
