@@ -20,21 +20,23 @@ use rand::{RngExt, distr::Alphanumeric};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use shared::{
-    account::{self, KeyRole},
-    billing,
+    account::{self, KeyRole, Permission},
+    billing::{self, Tokens},
     catalog::Catalog,
     clock::{SharedClock, SystemClock},
     config, db,
     id::AccountId,
     job::{Medium, Renderer},
+    price::{self, Prices},
     process::Process,
+    seal::Sealer,
     storage::Storage,
     telemetry,
     wake::Wakes,
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use workers::{Web, config::Vendors, notify, runtime};
+use workers::{Web, config::Vendors, mail, notify, runtime};
 
 use crate::embedded::{Postgres, PostgresOptions, S3Server};
 
@@ -43,7 +45,9 @@ const DEV_ACCOUNT: &str = "development";
 /// Who moves tokens in `kiln dev`.
 const DEV_OPERATORS: &str = "operators";
 /// What the development account starts with: enough for some two hundred videos.
-const DEV_TOKENS: i64 = 10_000_000;
+const DEV_TOKENS: Tokens = Tokens::new(10_000_000).expect("not negative");
+/// Tier of both: nobody who tries things out should run into a limit.
+const UNLIMITED: &str = "unlimited";
 /// User name at the embedded S3.
 const S3_USER: &str = "kiln";
 /// Bucket at the embedded S3.
@@ -113,6 +117,7 @@ struct Stack {
     storage: Storage,
     renderer: Renderer,
     secret: SecretString,
+    sealer: Sealer,
     s3: S3Server,
     simulator: Simulator,
     described: Described,
@@ -138,6 +143,9 @@ impl Stack {
         let database = config::Database { url: database_url.into(), max_connections: CONNECTIONS };
         let db = db::connect(&database, "dev").await?;
         db::migrate(&db).await?;
+        let catalog = Arc::new(Catalog::load()?);
+        let clock: SharedClock = Arc::new(SystemClock);
+        price::publish(&db, &catalog, clock.now()).await?;
         let storage_config = config::Storage {
             endpoint: s3.endpoint().to_owned(),
             public_endpoint: s3.endpoint().to_owned(),
@@ -148,7 +156,6 @@ impl Stack {
             signed_url_life: Duration::from_secs(3600),
         };
         let storage = Storage::new(&storage_config);
-        let clock: SharedClock = Arc::new(SystemClock);
         let seeded = seed(&db, known, clock.now()).await?;
         let process = Process::new();
         let described = Described {
@@ -164,11 +171,12 @@ impl Stack {
         Ok(Self {
             wakes: Wakes::start(&db, &process),
             renderer: Renderer::new(storage.clone(), url.to_owned()),
-            catalog: Arc::new(Catalog::load()?),
+            catalog,
             process,
             db,
             clock,
             storage,
+            sealer: Sealer::new(&config::Sealing::from_secret(&secret)),
             secret,
             s3,
             simulator,
@@ -187,6 +195,8 @@ impl Stack {
             catalog: self.catalog.clone(),
             storage: self.storage.clone(),
             vendors: Vendors::from_variables(Some(&self.simulator.url)),
+            sealer: self.sealer.clone(),
+            operator_email: config::operator_email()?,
             allow_private: true,
             timing: timing.clone(),
         };
@@ -200,12 +210,16 @@ impl Stack {
                 }
             });
         }
-        self.deliver()?;
+        self.deliver(data)?;
         let ticking = scheduler::Ctx {
             db: self.db.clone(),
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             storage: self.storage.clone(),
+            sealer: self.sealer.clone(),
+            public_url: self.described.url.clone(),
+            operator_email: config::operator_email()?,
+            low_balance_tokens: self.catalog.low_balance_tokens(),
             timing,
         };
         scheduler::tick::start(&ticking, &self.process);
@@ -214,10 +228,16 @@ impl Stack {
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             catalog: self.catalog.clone(),
+            prices: Prices::start(&self.db, &self.catalog, &self.wakes, &self.process).await?,
             renderer: self.renderer.clone(),
             storage: self.storage.clone(),
+            sealer: self.sealer.clone(),
+            people: api::People::new(&self.secret, api::config::People::from_env()?),
+            public_url: self.described.url.clone(),
             process: self.process.clone(),
             metrics: Some(metrics),
+            limits: api::Limits::default(),
+            trusted_proxies: 0,
             allow_private_addresses: true,
         };
         self.process.stop_on_signal()?;
@@ -231,7 +251,11 @@ impl Stack {
         served
     }
 
-    fn deliver(&self) -> anyhow::Result<()> {
+    /// Webhooks, and mails: into a folder, unless a server for them is set.
+    fn deliver(&self, data: &Path) -> anyhow::Result<()> {
+        let dir = Some(data.join("mails"));
+        let mails = workers::config::Mail { dir, shows_links: true, ..workers::config::Mail::from_env() };
+        mail::start(&mails, self.db.clone(), self.clock.clone(), self.sealer.clone(), &self.process)?;
         let ctx = notify::Ctx {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -305,15 +329,22 @@ async fn seed(db: &PgPool, known: Option<&Described>, now: DateTime<Utc>) -> any
     let account = match account::find_account(db, DEV_ACCOUNT).await? {
         Some(account) => account,
         None => {
-            let account = account::open_account(db, DEV_ACCOUNT, now).await?;
-            billing::move_tokens(db, account, DEV_TOKENS, "seed:development", "for trying things out", now)
-                .await?;
+            let account = account::open_account(db, DEV_ACCOUNT, UNLIMITED, now).await?;
+            let gift = billing::Gift {
+                account,
+                tokens: DEV_TOKENS,
+                expires_at: None,
+                source: billing::Source::Operator,
+                reference: "seed:development",
+                reason: Some("for trying things out"),
+            };
+            billing::give(db, &gift, now).await?;
             account
         }
     };
     let operators = match account::find_account(db, DEV_OPERATORS).await? {
         Some(account) => account,
-        None => account::open_account(db, DEV_OPERATORS, now).await?,
+        None => account::open_account(db, DEV_OPERATORS, UNLIMITED, now).await?,
     };
     let api_key = known.map(|known| known.api_key.as_str());
     let admin_key = known.map(|known| known.admin_key.as_str());
@@ -333,9 +364,9 @@ async fn find_or_issue(
     now: DateTime<Utc>,
 ) -> anyhow::Result<String> {
     if let Some(key) = known
-        && let Some(caller) = account::authenticate(db, &key.into()).await?
+        && let Ok(caller) = account::authenticate(db, &key.into(), None, now).await
         && caller.account == account
-        && caller.role == role
+        && (role == KeyRole::Operator) == caller.permissions.has(Permission::AdminTokensWrite)
     {
         return Ok(key.to_owned());
     }
