@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use shared::account::KeyRole;
 
 use crate::support::{Settings, TestApp, scalar};
 
@@ -136,12 +137,9 @@ async fn without_a_good_key_there_is_no_entry() {
         assert!(body.contains("invalid_api_key") && !body.contains(&alice.key), "{body}");
     }
     assert_eq!(alice.get("/v1/jobs").await.status, StatusCode::OK);
-    let key = shared::account::authenticate(&app.db, &alice.key.clone().into())
-        .await
-        .expect("ask")
-        .expect("known")
-        .key;
-    shared::account::revoke_key(&app.db, key, app.now()).await.expect("revoke");
+    let key = alice.get("/v1/api-keys").await.json["data"][0]["id"].as_str().expect("a key").to_owned();
+    let revoked = alice.send(Method::DELETE, &format!("/v1/api-keys/{key}"), &[], None).await;
+    assert_eq!(revoked.status, StatusCode::OK, "{}", revoked.json);
     assert_eq!(
         alice.get("/v1/jobs").await.status,
         StatusCode::UNAUTHORIZED,
@@ -187,10 +185,46 @@ async fn a_body_that_is_not_json_is_refused() {
     assert_eq!(post("text/plain", b"{}".to_vec()).await.error(), (415, "unsupported_media_type", "none"));
     let zero = br#"{"model":"gpt-4o","input":{"prompt":"a\u0000b"}}"#.to_vec();
     assert_eq!(post("application/json", zero).await.error(), (400, "invalid_json", "none"));
-    let huge = format!("{{\"model\":\"{}\"}}", "x".repeat(15 * 1024 * 1024));
-    assert_eq!(post("application/json", huge.into_bytes()).await.error(), (413, "request_too_large", "none"));
     let deep = "[".repeat(100_000);
     assert_eq!(post("application/json", deep.into_bytes()).await.error().1, "invalid_json");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_is_bounded_by_its_route_before_it_is_read() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let post = |path: &str, kind: &'static str, body: String| {
+        let request = app.http.post(format!("{}{path}", app.base)).bearer_auth(&alice.key);
+        crate::support::read(request.header("content-type", kind).body(body))
+    };
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    let text = |bytes: usize| format!("{{\"model\":\"{}\"}}", "x".repeat(bytes));
+    let values =
+        |count: usize| format!("{{\"model\":\"gpt-4o\",\"input\":{{\"prompt\":[{}0]}}}}", "0,".repeat(count));
+    const KIB: usize = 1024;
+    for (path, kind, body, limit) in [
+        ("/v1/auth/login", json, values(6 * KIB * KIB), 64 * KIB),
+        ("/v1/auth/register", json, text(64 * KIB), 64 * KIB),
+        ("/v1/api-keys", json, text(64 * KIB), 64 * KIB),
+        ("/v1/auth/verify", form, format!("token={}", "a[]=1&".repeat(11 * KIB)), 64 * KIB),
+        ("/v1/jobs", json, text(14 * KIB * KIB), 14 * KIB * KIB),
+        ("/v1/jobs/quote", json, text(14 * KIB * KIB), 14 * KIB * KIB),
+    ] {
+        let answer = post(path, kind, body).await;
+        assert_eq!(answer.error(), (413, "request_too_large", "none"), "{path}");
+        let message = answer.json["error"]["message"].as_str().expect("words");
+        assert!(message.contains(&limit.to_string()), "{path}: {message}");
+    }
+    let long = post("/v1/jobs", json, text(13 * KIB * KIB)).await;
+    assert_eq!(long.error().1, "missing_field", "a picture fits");
+    for path in ["/v1/jobs", "/v1/jobs/quote"] {
+        let many = post(path, json, values(6 * KIB * KIB)).await;
+        assert_eq!(many.error(), (400, "invalid_json", "none"), "{path}");
+        assert!(many.json["error"]["message"].as_str().expect("words").contains("100000"), "{}", many.json);
+    }
+    let fits = post("/v1/jobs", json, values(90_000)).await;
+    assert_eq!(fits.error(), (400, "invalid_input", "input.prompt"));
     app.finish().await;
 }
 
@@ -214,6 +248,10 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
     ] {
         let answer = alice.get(path).await;
         assert_eq!((answer.status.as_u16(), answer.error().2), (400, param), "{path}: {}", answer.json);
+    }
+    let operator = app.key(alice.id, KeyRole::Operator).await;
+    for path in ["/v1/admin/prices/%00", "/v1/models/%00", "/v1/jobs/%00"] {
+        assert_eq!(operator.get(path).await.error(), (404, "not_found", "id"), "{path}");
     }
     let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" } });
     for (header, value, param) in [

@@ -11,7 +11,7 @@ use crate::support::{TestApp, scalar};
 async fn of_many_submits_at_once_only_as_many_are_held_as_the_balance_pays_for() {
     let app = TestApp::new().await;
     let alice = app.account(10_000).await;
-    let answers = futures::future::join_all((0..60).map(|n| {
+    let answers = futures::future::join_all((0..200).map(|n| {
         let alice = alice.clone();
         async move {
             alice.post("/v1/jobs", json!({ "model": "gpt-4o", "input": { "prompt": format!("{n}") } })).await
@@ -20,7 +20,7 @@ async fn of_many_submits_at_once_only_as_many_are_held_as_the_balance_pays_for()
     .await;
     let accepted = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).count();
     let refused = answers.iter().filter(|answer| answer.error().1 == "insufficient_tokens").count();
-    assert_eq!((accepted, refused), (10, 50));
+    assert_eq!((accepted, refused), (10, 190));
     assert_eq!(alice.tokens().await, (0, 10_000));
     app.drain().await;
     assert_eq!(alice.tokens().await, (0, 0));
@@ -100,11 +100,11 @@ async fn polling_never_bills() {
     let app = TestApp::new().await;
     let alice = app.account(5000).await;
     let id = alice.submit("gpt-4o", json!({ "prompt": "poll me" })).await;
-    for _ in 0..100 {
+    for _ in 0..500 {
         alice.job(id).await;
     }
     app.drain().await;
-    for _ in 0..100 {
+    for _ in 0..500 {
         alice.job(id).await;
     }
     assert_eq!(alice.tokens().await, (4000, 0));

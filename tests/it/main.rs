@@ -4,13 +4,31 @@
 
 mod support;
 
+mod access;
+mod admin;
+mod audit;
 mod bad_input;
 mod billing;
+mod books;
 mod crash;
 mod flow;
+mod grants;
+mod key_grants;
+mod keys;
+mod limits;
+mod mail;
+mod members;
+mod notices;
+mod people;
+mod price;
+mod privacy;
 mod process;
 mod providers;
 mod queue;
 mod scheduler;
+mod sessions;
 mod tidy;
+mod tiers;
+mod transactions;
+mod usage;
 mod webhook;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use rust_decimal::Decimal;
 use serde_json::json;
 use shared::{
     billing::Tokens,
@@ -32,11 +33,11 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let output = Output { text: Some("from the grave".into()), ..Output::default() };
     let charge = Tokens::new(1000).expect("positive");
     let db = &app.db;
-    let verdict = Verdict::Succeeded { output, charge };
+    let verdict = Verdict::Succeeded { output, charge, metered: json!({}), cost_usd: Decimal::ZERO };
     assert!(!job::close(db, Fence::Held(stale.lease), &verdict, app.now()).await.expect("close"));
     let pause = Pause { until: app.now(), resume: Resume::Anew, phase: "stale".into(), progress: None };
     assert!(!job::park(db, stale.lease, &pause, app.now()).await.expect("park"));
-    assert!(!job::retry(db, stale.lease, &pause, "stale", app.now()).await.expect("retry"));
+    assert!(!job::retry(db, stale.lease, &pause, "stale", false, app.now()).await.expect("retry"));
     assert!(!job::begin_attempt(db, stale.lease, 2, app.now()).await.expect("begin"));
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
     assert!(
@@ -91,6 +92,8 @@ async fn two_workers_that_finish_the_same_lease_close_it_once() {
     let verdict = || Verdict::Succeeded {
         output: Output { text: Some("done".into()), ..Output::default() },
         charge: Tokens::new(1000).expect("positive"),
+        metered: json!({}),
+        cost_usd: Decimal::ZERO,
     };
     let (first, second) = (verdict(), verdict());
     let fence = Fence::Held(claimed.lease);

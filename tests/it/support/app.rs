@@ -15,17 +15,19 @@ use shared::{
     catalog::Catalog,
     clock::{Clock, ManualClock, SystemClock},
     config,
-    id::{AccountId, EntryId},
+    id::{AccountId, EntryId, GrantId},
     job::{self, Claimed, Medium, Renderer},
     notice,
+    price::Prices,
     process::Process,
+    seal::Sealer,
     storage::Storage,
     wake::Wakes,
 };
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use workers::{Probe, Station, Web, config::Vendors, notify, run, runtime::Parts};
+use workers::{Probe, Station, Web, config::Vendors, mail, notify, run, runtime::Parts};
 
 use super::{Account, Database, Receiver, Simulator, invariants, scalar};
 
@@ -33,17 +35,28 @@ use super::{Account, Database, Receiver, Simulator, invariants, scalar};
 const DRAIN_RUNS: usize = 5000;
 /// The deployment's secret in tests.
 const SECRET: &str = "a secret that is only for the tests of Kiln";
+/// Who is told what only an operator can mend.
+const OPERATOR: &str = "operator@example.com";
 
 /// What a test may ask for.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub allow_private: bool,
     pub timing: config::Queue,
+    /// None, unless a test is about them.
+    pub limits: api::Limits,
+    /// What new people agree to and get.
+    pub people: api::config::People,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { allow_private: true, timing: config::Queue::default() }
+        Self {
+            allow_private: true,
+            timing: config::Queue::default(),
+            limits: api::Limits::default(),
+            people: api::config::People::default(),
+        }
     }
 }
 
@@ -59,8 +72,13 @@ pub struct TestApp {
     pub process: Process,
     pub worker: workers::Ctx,
     pub delivery: notify::Ctx,
+    pub mailer: mail::Ctx,
+    /// Where mails land.
+    pub mail_dir: TempDir,
     pub scheduler: scheduler::Ctx,
-    database: Database,
+    pub sealer: Sealer,
+    pub door: api::Ctx,
+    pub database: Database,
     s3: Option<S3Server>,
     finished: bool,
 }
@@ -85,6 +103,7 @@ impl TestApp {
         let base = format!("http://{}", listener.local_addr().expect("a bound address"));
         let catalog = Arc::new(Catalog::load().expect("the catalogue"));
         let renderer = Renderer::new(storage.clone(), base.clone());
+        let sealer = Sealer::new(&config::Sealing::from_secret(&SECRET.to_owned().into()));
         let worker = Parts {
             db: db.clone(),
             clock: clock.clone(),
@@ -92,6 +111,8 @@ impl TestApp {
             catalog: catalog.clone(),
             storage: storage.clone(),
             vendors: Vendors::from_variables(Some(&simulator.url)),
+            sealer: sealer.clone(),
+            operator_email: Some(OPERATOR.into()),
             allow_private: settings.allow_private,
             timing: settings.timing.clone(),
         }
@@ -104,25 +125,43 @@ impl TestApp {
             web: Web::new(settings.allow_private).expect("a client"),
             secret: SECRET.to_owned().into(),
         };
+        let mail_dir = TempDir::new().expect("a folder for mails");
+        let mailer = mail::Ctx {
+            db: db.clone(),
+            clock: clock.clone(),
+            sealer: sealer.clone(),
+            carrier: mail::Carrier::Folder { dir: mail_dir.path().to_owned(), shows_links: false },
+            from: "Kiln <no-reply@localhost>".parse().expect("an address"),
+        };
         let scheduler = scheduler::Ctx {
             db: db.clone(),
             clock: clock.clone(),
             wakes: wakes.clone(),
             storage: storage.clone(),
+            sealer: sealer.clone(),
+            public_url: base.clone(),
+            operator_email: Some(OPERATOR.into()),
+            low_balance_tokens: catalog.low_balance_tokens(),
             timing: settings.timing,
         };
         let door = api::Ctx {
             db: db.clone(),
             clock: clock.clone(),
+            prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
             wakes,
             catalog,
             renderer,
             storage: storage.clone(),
+            sealer: sealer.clone(),
+            people: api::People::new(&SECRET.to_owned().into(), settings.people),
+            public_url: base.clone(),
             process: process.clone(),
             metrics: None,
+            limits: settings.limits,
+            trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         };
-        serve(&process, listener, door);
+        serve(&process, listener, door.clone());
         begin_schedule(&scheduler).await;
         Self {
             db,
@@ -135,7 +174,11 @@ impl TestApp {
             process,
             worker,
             delivery,
+            mailer,
+            mail_dir,
             scheduler,
+            sealer,
+            door,
             database,
             s3: Some(s3),
             finished: false,
@@ -148,14 +191,29 @@ impl TestApp {
 
     /// An account with this many tokens.
     pub async fn account(&self, tokens: i64) -> Account {
-        let id = account::open_account(&self.db, "test", self.now()).await.expect("open an account");
+        self.account_of_tier("unlimited", tokens).await
+    }
+
+    /// An account that is limited as its tier says.
+    pub async fn account_of_tier(&self, tier: &str, tokens: i64) -> Account {
+        let id = account::open_account(&self.db, "test", tier, self.now()).await.expect("open an account");
         if tokens > 0 {
-            let reference = EntryId::new().to_string();
-            let given =
-                billing::move_tokens(&self.db, id, tokens, &reference, "for the test", self.now()).await;
-            given.expect("give tokens");
+            self.give(id, tokens, None).await;
         }
         self.key(id, KeyRole::Member).await
+    }
+
+    /// Gives tokens, for good or until a moment.
+    pub async fn give(&self, account: AccountId, tokens: i64, expires_at: Option<DateTime<Utc>>) -> GrantId {
+        let gift = billing::Gift {
+            account,
+            tokens: billing::Tokens::new(tokens).expect("not negative"),
+            expires_at,
+            source: billing::Source::Operator,
+            reference: &EntryId::new().to_string(),
+            reason: Some("for the test"),
+        };
+        billing::give(&self.db, &gift, self.now()).await.expect("give tokens")
     }
 
     /// Another key of an account.
@@ -163,6 +221,25 @@ impl TestApp {
         let key = account::issue_key(&self.db, id, role, "test", self.now()).await.expect("issue a key");
         let key = key.secret.expose_secret().to_owned();
         Account { id, key, base: self.base.clone(), http: self.http.clone() }
+    }
+
+    /// Another key of an account, with exactly these scopes.
+    pub async fn scoped_key(&self, id: AccountId, scopes: &[&str]) -> Account {
+        let key = self.key(id, KeyRole::Member).await;
+        let scopes = scopes.join(",");
+        let set = format!(
+            "update api_keys set scopes = string_to_array('{scopes}', ',') where id = (select max(id::text)::uuid from api_keys) returning 1"
+        );
+        let _: i32 = scalar(&self.db, &set).await;
+        key
+    }
+
+    /// Another process of the API on the same database: its base URL.
+    pub async fn another_door(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for the API");
+        let base = format!("http://{}", listener.local_addr().expect("a bound address"));
+        serve(&self.process, listener, self.door.clone());
+        base
     }
 
     pub async fn receiver(&self) -> Receiver {

@@ -3,8 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "the tests look at rows in ways the product never does")]
 
 use sha2::{Digest, Sha256};
-use shared::{config, db, id::LeaseToken};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use shared::{
+    catalog::{self, Catalog},
+    clock::{Clock, SystemClock},
+    config, db,
+    id::LeaseToken,
+    price,
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, PgPool};
 
 /// Any number that no other program on the test server locks.
 const TEMPLATE_LOCK: i64 = 0x6b69_6c6e;
@@ -46,11 +52,14 @@ impl Database {
     }
 }
 
-/// The migrated template, named after the migrations so that a change makes a new one.
+/// The migrated template with the catalogue published, named after both so that a change makes a new one.
 async fn template(admin: &mut PgConnection, server: &str) -> String {
     let mut hash = Sha256::new();
     for migration in db::MIGRATIONS.iter() {
         hash.update(&migration.checksum);
+    }
+    for (_, text) in catalog::FILES {
+        hash.update(text);
     }
     let digest = hash.finalize();
     let name = format!("kiln_template_{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
@@ -67,6 +76,8 @@ async fn template(admin: &mut PgConnection, server: &str) -> String {
         let config = config::Database { url: with_database(server, &building).into(), max_connections: 1 };
         let pool = db::connect(&config, "template").await.expect("connect to the template");
         db::migrate(&pool).await.expect("migrate the template");
+        let catalog = Catalog::load().expect("the catalogue");
+        price::publish(&pool, &catalog, SystemClock.now()).await.expect("publish the catalogue");
         pool.close().await;
         run(admin, &format!("alter database {building} rename to {name}")).await;
     }
@@ -88,7 +99,7 @@ async fn run(connection: &mut PgConnection, sql: &str) {
 }
 
 /// The one value of a query, for looking behind the front door.
-pub async fn scalar<T>(db: &PgPool, sql: &str) -> T
+pub async fn scalar<T>(db: impl PgExecutor<'_>, sql: &str) -> T
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
 {
@@ -96,4 +107,9 @@ where
         .fetch_one(db)
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+/// Does something behind the front door; how many rows it was done to.
+pub async fn execute(db: &PgPool, sql: &str) -> Result<u64, sqlx::Error> {
+    Ok(sqlx::query(AssertSqlSafe(sql.to_owned())).execute(db).await?.rows_affected())
 }

@@ -9,12 +9,12 @@ use sqlx::PgPool;
 use super::{Simulator, scalar};
 
 /// Name of the invariant, and a query that finds what breaks it, as text.
-const BREACHES: [(&str, &str); 10] = [
+const BREACHES: [(&str, &str); 12] = [
     ("a test ends with no open job", "select id::text from jobs where status = 'open'"),
     (
         "a job is charged exactly once if it succeeded, never otherwise",
         "select j.id::text from jobs j left join ledger l on l.kind = 'charge' and l.reference = j.id::text
-         where (j.status = 'succeeded' and j.held_tokens > 0) <> (l.id is not null)
+         where (j.status <> 'succeeded' and l.id is not null)
             or coalesce(l.amount_tokens, 0) <> coalesce(j.charged_tokens, 0)",
     ),
     (
@@ -41,6 +41,14 @@ const BREACHES: [(&str, &str); 10] = [
     (
         "no attempt of a final job is left open",
         "select a.job_id::text from attempts a join jobs j on j.id = a.job_id where j.status <> 'open' and a.outcome is null",
+    ),
+    (
+        "every attempt that ended says what it cost",
+        "select job_id::text from attempts where (outcome is not null) <> (cost_usd is not null) or cost_usd < 0",
+    ),
+    (
+        "what a job holds of expiring grants is part of its hold",
+        "select id::text from jobs where lots_total(held_lots) > held_tokens",
     ),
     (
         "every final job produced exactly one notice per subscribed channel",

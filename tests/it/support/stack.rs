@@ -16,8 +16,9 @@ use secrecy::ExposeSecret;
 use shared::{
     account::{self, KeyRole},
     billing,
+    catalog::Catalog,
     clock::{Clock, SystemClock},
-    config, db,
+    config, db, price,
     process::Process,
     storage::Storage,
 };
@@ -96,6 +97,8 @@ impl Stack {
         let config = config::Database { url: database_url.into(), max_connections: 4 };
         let db = db::connect(&config, "test").await.expect("connect");
         db::migrate(&db).await.expect("migrate");
+        let catalog = Catalog::load().expect("the catalogue");
+        price::publish(&db, &catalog, SystemClock.now()).await.expect("publish the catalogue");
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let base = format!("http://{addr}");
         let environment = [
@@ -139,10 +142,16 @@ impl Stack {
 
     pub async fn account(&self, tokens: i64) -> Account {
         let now = SystemClock.now();
-        let id = account::open_account(&self.db, "test", now).await.expect("open an account");
-        billing::move_tokens(&self.db, id, tokens, &id.to_string(), "for the test", now)
-            .await
-            .expect("give tokens");
+        let id = account::open_account(&self.db, "test", "unlimited", now).await.expect("open an account");
+        let gift = billing::Gift {
+            account: id,
+            tokens: billing::Tokens::new(tokens).expect("not negative"),
+            expires_at: None,
+            source: billing::Source::Operator,
+            reference: &id.to_string(),
+            reason: Some("for the test"),
+        };
+        billing::give(&self.db, &gift, now).await.expect("give tokens");
         let key = account::issue_key(&self.db, id, KeyRole::Member, "test", now).await.expect("issue a key");
         let key = key.secret.expose_secret().to_owned();
         Account { id, key, base: self.base.clone(), http: self.http.clone() }
