@@ -9,6 +9,7 @@ pub mod config;
 mod error;
 pub mod http;
 pub mod limit;
+mod page;
 mod people;
 mod request;
 mod sheet;

@@ -169,7 +169,7 @@ async fn only_who_says_who_is_an_operator_acts_on_operators() {
         let path = format!("/v1/admin/accounts/{}/status", whom.id);
         let answer = put(who, path.clone(), json!({ "status": "suspended" })).await.status.as_u16();
         if answer == 200 {
-            assert_eq!(put(&root, path, json!({ "status": "active" })).await.status, 200);
+            assert_eq!(put(who, path, json!({ "status": "active" })).await.status, 200);
         }
         answer
     };

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
+    page,
     request::{Body, PathId, Query, page_limit, present},
 };
 use shared::{
@@ -92,13 +93,8 @@ pub async fn sessions(
     let limit = page_limit(&mut query)?;
     let after = query.take::<SessionId>("after")?;
     query.finish()?;
-    let mut found = account::sessions(&ctx.db, user, after, limit + 1, ctx.clock.now()).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = found.len() > page;
-    found.truncate(page);
-    let last = found.last().map(|session| session.id);
-    let data: Vec<_> = found.into_iter().map(|session| show_session(&session, current)).collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let found = account::sessions(&ctx.db, user, after, limit + 1, ctx.clock.now()).await?;
+    Ok(page::answer(found, limit, |session| session.id, |session| show_session(&session, current)))
 }
 
 /// Ends one of one's own sessions.

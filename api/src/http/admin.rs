@@ -11,6 +11,7 @@ use super::billing::{check_reference, show_subscription};
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
+    page,
     request::{Body, PathId, Query, page_limit, present},
 };
 use shared::{
@@ -54,13 +55,8 @@ pub async fn accounts(State(ctx): State<Ctx>, mut query: Query) -> Result<Json<V
     let limit = page_limit(&mut query)?;
     let (text, after) = (query.take::<String>("query")?, query.take::<AccountId>("after")?);
     query.finish()?;
-    let mut found = search(&ctx.db, text.as_deref(), after, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = found.len() > page;
-    found.truncate(page);
-    let last = found.last().map(|terms| terms.id);
-    let data: Vec<_> = found.iter().map(show).collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let found = search(&ctx.db, text.as_deref(), after, limit + 1).await?;
+    Ok(page::answer(found, limit, |terms| terms.id, |terms| show(&terms)))
 }
 
 /// One account.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Ctx,
     access::Caller,
+    page,
     request::{Query, moment, page_limit},
 };
 use shared::account::audit::{self, AuditFilter, Audited};
@@ -48,13 +49,8 @@ async fn page(
     limit: i64,
     view: fn(Audited) -> Value,
 ) -> Result<Json<Value>, ApiError> {
-    let mut entries = audit::list(&ctx.db, filter, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = entries.len() > page;
-    entries.truncate(page);
-    let last = entries.last().map(|entry| entry.id);
-    let data: Vec<_> = entries.into_iter().map(view).collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let entries = audit::list(&ctx.db, filter, limit + 1).await?;
+    Ok(page::answer(entries, limit, |entry| entry.id, view))
 }
 
 /// As an account's owner sees it: that an operator acted, but not which one and from where.

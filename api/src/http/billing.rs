@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
+    page,
     request::{Body, Query, page_limit},
 };
 use shared::{
     account::audit::REASON_LEN,
-    billing::{self, ADJUST_MAX, Adjustment, REFERENCE_LEN, Subscription},
+    billing::{self, ADJUST_MAX, Adjustment, Grant, REFERENCE_LEN, Subscription},
     id::{AccountId, EntryId, GrantId},
 };
 
@@ -122,22 +123,16 @@ pub async fn grants(
     let limit = page_limit(&mut query)?;
     let after = query.take::<GrantId>("after")?;
     query.finish()?;
-    let mut grants = billing::grants(&ctx.db, caller.account, after, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = grants.len() > page;
-    grants.truncate(page);
-    let last = grants.last().map(|grant| grant.id);
-    let data: Vec<_> = grants
-        .iter()
-        .map(|grant| {
-            json!({
-                "id": grant.id, "object": "grant", "unit": "tokens", "source": grant.source, "tokens": grant.tokens,
-                "remaining": grant.remaining, "expires_at": grant.expires_at, "reason": grant.reason,
-                "created_at": grant.created_at,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let grants = billing::grants(&ctx.db, caller.account, after, limit + 1).await?;
+    Ok(page::answer(grants, limit, |grant| grant.id, show_grant))
+}
+
+fn show_grant(grant: Grant) -> Value {
+    json!({
+        "id": grant.id, "object": "grant", "unit": "tokens", "source": grant.source, "tokens": grant.tokens,
+        "remaining": grant.remaining, "expires_at": grant.expires_at, "reason": grant.reason,
+        "created_at": grant.created_at,
+    })
 }
 
 async fn show(ctx: &Ctx, account: AccountId) -> Result<Value, ApiError> {

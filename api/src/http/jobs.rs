@@ -22,7 +22,7 @@ use super::order::{self, NewJob};
 use crate::{
     ApiError, Ctx,
     access::Caller,
-    limit,
+    limit, page,
     request::{Body, PathId, Query, moment, page_limit, word},
 };
 use shared::{
@@ -159,10 +159,8 @@ pub async fn list(
         metadata: query.take_map("metadata").collect(),
     };
     query.finish()?;
-    let mut jobs = job::list(&ctx.db, caller.account, &filter, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = jobs.len() > page;
-    jobs.truncate(page);
+    let jobs = job::list(&ctx.db, caller.account, &filter, limit + 1).await?;
+    let (jobs, has_more) = page::cut(jobs, limit);
     let last = jobs.last().map(|job| job.id);
     let data = ctx.renderer.render(&ctx.db, jobs).await?;
     Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))

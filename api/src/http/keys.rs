@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
+    page,
     request::{Body, PathId, Query, page_limit, present},
 };
 use shared::{
@@ -117,13 +118,8 @@ pub async fn list(
     let limit = page_limit(&mut query)?;
     let after = query.take::<KeyId>("after")?;
     query.finish()?;
-    let mut keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = keys.len() > page;
-    keys.truncate(page);
-    let last = keys.last().map(|key| key.id);
-    let data: Vec<_> = keys.into_iter().map(show_key).collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
+    Ok(page::answer(keys, limit, |key| key.id, show_key))
 }
 
 /// One key.

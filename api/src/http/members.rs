@@ -23,6 +23,7 @@ use super::{
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
+    page,
     request::{Body, PathId, Query, page_limit},
 };
 use shared::{
@@ -78,10 +79,8 @@ pub async fn list(
     let limit = page_limit(&mut query)?;
     let after = query.take::<Place>("after")?.map(|place| place.0);
     query.finish()?;
-    let mut found = account::belongings(&ctx.db, caller.account, after, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = found.len() > page;
-    found.truncate(page);
+    let found = account::belongings(&ctx.db, caller.account, after, limit + 1).await?;
+    let (found, has_more) = page::cut(found, limit);
     let now = ctx.clock.now();
     let data: Vec<_> =
         found.into_iter().map(|one| show(&one, one.expires_at.is_some_and(|at| at <= now))).collect();

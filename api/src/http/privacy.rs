@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Ctx,
     access::{By, Caller, Origin},
-    limit,
+    limit, page,
     request::{Body, PathId, Query, page_limit},
 };
 use shared::{
@@ -51,10 +51,8 @@ pub async fn exports(
     let limit = page_limit(&mut query)?;
     let after = query.take::<ExportId>("after")?;
     query.finish()?;
-    let mut exports = privacy::exports(&ctx.db, caller.account, after, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = exports.len() > page;
-    exports.truncate(page);
+    let exports = privacy::exports(&ctx.db, caller.account, after, limit + 1).await?;
+    let (exports, has_more) = page::cut(exports, limit);
     let last = exports.last().map(|export| export.id);
     let mut data = Vec::with_capacity(exports.len());
     for export in exports {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiError, Ctx,
     access::Caller,
+    page,
     request::{Query, moment, page_limit, word},
     sheet::{Cell, Format, Sheet, attachment},
 };
@@ -67,13 +68,8 @@ async fn page(
     filter: &EntryFilter,
     limit: i64,
 ) -> Result<Json<Value>, ApiError> {
-    let mut entries = billing::entries(&ctx.db, account, filter, limit + 1).await?;
-    let page = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = entries.len() > page;
-    entries.truncate(page);
-    let last = entries.last().map(|entry| entry.id);
-    let data: Vec<_> = entries.iter().map(show).collect();
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let entries = billing::entries(&ctx.db, account, filter, limit + 1).await?;
+    Ok(page::answer(entries, limit, |entry| entry.id, |entry| show(&entry)))
 }
 
 /// A table in the making.
