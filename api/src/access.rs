@@ -37,13 +37,6 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Caller(pub account::Caller);
 
-/// Where a request came from.
-#[derive(Debug, Clone, Copy)]
-pub struct Client {
-    /// Network address of the caller, as the nearest proxy that is trusted saw it.
-    pub ip: IpAddr,
-}
-
 /// Who makes a change, and by which request: for the audit log. A permission over all accounts makes an operator.
 #[derive(Debug, Clone)]
 pub struct By(pub audit::By);
@@ -132,14 +125,6 @@ impl FromRequestParts<Ctx> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &Ctx) -> Result<Self, ApiError> {
         parts.extensions.get::<Self>().cloned().ok_or_else(ApiError::internal)
-    }
-}
-
-impl FromRequestParts<Ctx> for Client {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, ApiError> {
-        Ok(Self { ip: client_ip(ctx, &parts.headers, &parts.extensions)? })
     }
 }
 

@@ -41,6 +41,20 @@ pub enum Sent {
     Dead(String),
 }
 
+impl Sent {
+    /// Status, next try and error as the tables of duties keep them; `delivered` is the table's word for that.
+    pub(crate) fn columns(
+        &self,
+        delivered: &'static str,
+    ) -> (&'static str, Option<DateTime<Utc>>, Option<&str>) {
+        match self {
+            Self::Delivered => (delivered, None, None),
+            Self::Later(at, why) => ("pending", Some(*at), Some(why)),
+            Self::Dead(why) => ("dead", None, Some(why)),
+        }
+    }
+}
+
 /// Most notices of one account under way when a claim is made: an account whose receiver is slow keeps nobody else waiting.
 /// Claims made in the same instant may each take as many.
 const IN_FLIGHT_PER_ACCOUNT: i64 = 8;
@@ -73,11 +87,7 @@ pub async fn claim(
 /// # Errors
 /// When the database fails; the notice is then sent again under the same id.
 pub async fn record(db: &PgPool, due: &Due, sent: &Sent, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let (status, run_at, error) = match sent {
-        Sent::Delivered => ("delivered", None, None),
-        Sent::Later(at, why) => ("pending", Some(*at), Some(why.as_str())),
-        Sent::Dead(why) => ("dead", None, Some(why.as_str())),
-    };
+    let (status, run_at, error) = sent.columns("delivered");
     let recorded = sqlx::query!(
         "update notices
          set status = $3, tries = tries + 1, run_at = coalesce($4, run_at), last_error = $5, lease_token = null,

@@ -11,6 +11,7 @@ pub mod mail;
 pub mod media;
 mod net;
 pub mod notify;
+mod outbox;
 pub mod outcome;
 pub mod providers;
 mod result;

@@ -141,11 +141,7 @@ pub async fn claim(
 /// # Errors
 /// When the database fails; the mail is then sent again under the same id.
 pub async fn record(db: &PgPool, due: &Due, sent: &Sent, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let (status, run_at, error) = match sent {
-        Sent::Delivered => ("sent", None, None),
-        Sent::Later(at, why) => ("pending", Some(*at), Some(why.as_str())),
-        Sent::Dead(why) => ("dead", None, Some(why.as_str())),
-    };
+    let (status, run_at, error) = sent.columns("sent");
     let recorded = sqlx::query!(
         "update mails
          set status = $3, tries = tries + 1, run_at = coalesce($4, run_at), last_error = $5, lease_token = null,

@@ -15,7 +15,7 @@ use lettre::{Address, message::Mailbox};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
-use crate::config;
+use crate::{config, outbox};
 use shared::{
     clock::SharedClock,
     mail::{self, Due, Sent, Unreadable},
@@ -89,26 +89,13 @@ pub fn start(
 async fn serve(ctx: Ctx, process: &Process) {
     let free = Arc::new(Semaphore::new(SLOTS));
     tracing::info!(carrier = ctx.carrier.word(), "mails are sent");
-    while !process.is_stopping() {
-        let Some(taken) = process.free_slots(&free, SLOTS).await else { return };
-        let wanted = taken.len();
-        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
-        let due = match mail::claim(&ctx.db, limit, LEASE, ctx.clock.now()).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "due mails not claimed; trying again");
-                Vec::new()
-            }
-        };
-        let found = due.len();
-        for (due, slot) in due.into_iter().zip(taken) {
-            let ctx = ctx.clone();
-            process.spawn(async move {
-                deliver(&ctx, &due).await;
-                drop(slot);
-            });
-        }
-        if found < wanted && !process.sleep(POLL).await {
+    let claim = |limit| mail::claim(&ctx.db, limit, LEASE, ctx.clock.now());
+    let one = |due| {
+        let ctx = ctx.clone();
+        async move { deliver(&ctx, &due).await }
+    };
+    while let Some(is_drained) = outbox::round("mails", &free, SLOTS, process, claim, one).await {
+        if is_drained && !process.sleep(POLL).await {
             return;
         }
     }

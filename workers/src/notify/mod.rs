@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Web,
     config::{Mail, allow_private_addresses, delivery_slots},
-    mail,
+    mail, outbox,
 };
 use shared::{
     clock::{SharedClock, SystemClock},
@@ -86,26 +86,13 @@ pub async fn serve(ctx: Ctx, wakes: &Wakes, slots: usize, process: &Process) {
     let free = Arc::new(Semaphore::new(slots));
     let mut hints = wakes.listen();
     tracing::info!(slots, "delivery is ready");
-    while !process.is_stopping() {
-        let Some(taken) = process.free_slots(&free, slots).await else { return };
-        let wanted = taken.len();
-        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
-        let due = match notice::claim(&ctx.db, limit, LEASE, ctx.clock.now()).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "due notices not claimed; trying again");
-                Vec::new()
-            }
-        };
-        let found = due.len();
-        for (due, slot) in due.into_iter().zip(taken) {
-            let ctx = ctx.clone();
-            process.spawn(async move {
-                deliver(&ctx, &due).await;
-                drop(slot);
-            });
-        }
-        if found < wanted && !rest(&mut hints, POLL, process, |wake| wake == Wake::Notice).await {
+    let claim = |limit| notice::claim(&ctx.db, limit, LEASE, ctx.clock.now());
+    let one = |due| {
+        let ctx = ctx.clone();
+        async move { deliver(&ctx, &due).await }
+    };
+    while let Some(is_drained) = outbox::round("notices", &free, slots, process, claim, one).await {
+        if is_drained && !rest(&mut hints, POLL, process, |wake| wake == Wake::Notice).await {
             return;
         }
     }
