@@ -86,7 +86,7 @@ async fn authenticate(ctx: &Ctx, parts: &Parts) -> Result<account::Caller, ApiEr
         return Err(account::AuthError::Unknown.into());
     }
     let ip = client_ip(ctx, &parts.headers, &parts.extensions)?;
-    Ok(account::authenticate(&ctx.db, &token, Some(ip), ctx.clock.now()).await?)
+    Ok(ctx.keyring.authenticate(&token, Some(ip), ctx.clock.now()).await?)
 }
 
 /// Whether it has the three parts of a JWT. All else was meant as a key, if a foreign one.

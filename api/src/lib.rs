@@ -20,8 +20,15 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 
 use shared::{
-    catalog::Catalog, clock::SharedClock, job::Renderer, price::Prices, process::Process, seal::Sealer,
-    storage::Storage, wake::Wakes,
+    account::Keyring,
+    catalog::Catalog,
+    clock::SharedClock,
+    job::{Renderer, Submitter},
+    price::Prices,
+    process::Process,
+    seal::Sealer,
+    storage::Storage,
+    wake::Wakes,
 };
 
 pub use error::ApiError;
@@ -33,6 +40,10 @@ pub use people::People;
 pub struct Ctx {
     /// Postgres.
     pub db: PgPool,
+    /// Proves API keys.
+    pub keyring: Keyring,
+    /// Where orders are handed in.
+    pub submitter: Submitter,
     /// The time.
     pub clock: SharedClock,
     /// Hints to and from other processes.

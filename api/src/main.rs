@@ -5,8 +5,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use api::{Ctx, People, config::Http, http};
 use shared::{
-    catalog::Catalog, clock::SystemClock, config, db, job::Renderer, price::Prices, process::Process,
-    seal::Sealer, storage::Storage, telemetry, wake::Wakes,
+    account::Keyring,
+    catalog::Catalog,
+    clock::SystemClock,
+    config, db,
+    job::{Renderer, Submitter},
+    price::Prices,
+    process::Process,
+    seal::Sealer,
+    storage::Storage,
+    telemetry,
+    wake::Wakes,
 };
 use tokio::net::TcpListener;
 
@@ -25,6 +34,8 @@ async fn main() -> anyhow::Result<()> {
     let ctx = Ctx {
         prices: Prices::start(&db, &catalog, &wakes, &process).await?,
         wakes,
+        keyring: Keyring::new(&db, &process),
+        submitter: Submitter::new(&db, &process),
         db,
         clock: Arc::new(SystemClock),
         catalog,

@@ -20,13 +20,13 @@ use rand::{RngExt, distr::Alphanumeric};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use shared::{
-    account::{self, KeyRole, Permission},
+    account::{self, KeyRole, Keyring, Permission},
     billing::{self, Tokens},
     catalog::Catalog,
     clock::{SharedClock, SystemClock},
     config, db,
     id::AccountId,
-    job::{Medium, Renderer},
+    job::{Medium, Renderer, Submitter},
     price::{self, Prices},
     process::Process,
     seal::Sealer,
@@ -200,7 +200,7 @@ impl Stack {
             allow_private: true,
             timing: timing.clone(),
         };
-        let worker = parts.into_ctx()?;
+        let worker = parts.into_ctx(&self.process)?;
         for pool in Medium::ALL {
             let (ctx, process, slots) = (worker.clone(), self.process.clone(), workers::config::slots(pool)?);
             self.process.spawn(async move {
@@ -225,6 +225,8 @@ impl Stack {
         scheduler::tick::start(&ticking, &self.process);
         let door = api::Ctx {
             db: self.db.clone(),
+            keyring: Keyring::new(&self.db, &self.process),
+            submitter: Submitter::new(&self.db, &self.process),
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
             catalog: self.catalog.clone(),

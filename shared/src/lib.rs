@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod address;
+pub mod batch;
 pub mod billing;
 pub mod catalog;
 pub mod clock;

@@ -1,10 +1,11 @@
 //! Wake-ups between processes: hints over NOTIFY, sent after the commit and on their own.
 //!
 //! A NOTIFY inside a transaction that writes would take a lock that all of them share, so hints are sent by one task, in a
-//! statement that writes nothing, and whatever gathers while one is under way goes out together with the next.
+//! statement that writes nothing. The first goes out at once; what gathers until some milliseconds later goes out together,
+//! jobs by the dozen in one hint, so that a busy system sends few.
 //! Nothing durable depends on a hint: everyone who listens also looks by itself now and then.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
 use sqlx::{
@@ -23,8 +24,14 @@ use crate::{
 const CHANNEL: &str = "kiln";
 /// Hints a slow listener may fall behind before it misses some; it then looks by itself.
 const BACKLOG: usize = 4096;
-/// Most hints in one statement.
-const BATCH: usize = 256;
+/// Most hints sent at once.
+const BATCH: usize = 4096;
+/// How far two statements are apart at least.
+const PACE: Duration = Duration::from_millis(4);
+/// Most jobs named in one hint: Postgres takes less than 8000 bytes, and a job's name has 40.
+const JOBS_IN_HINT: usize = 150;
+/// What a hint about jobs begins with.
+const JOBS: &str = "jobs:";
 /// How often the listener sends itself a word, to notice a connection that is dead but looks alive.
 const SELF_TEST: Duration = Duration::from_secs(10);
 /// Wait before listening is tried again after a failure.
@@ -51,7 +58,7 @@ impl Wake {
     fn to_payload(self) -> String {
         match self {
             Self::Pool(pool) => format!("pool:{}", pool.word()),
-            Self::Job(job) => job.to_string(),
+            Self::Job(job) => format!("{JOBS}{job}"),
             Self::Cancel => "cancel".into(),
             Self::Notice => "notice".into(),
             Self::Prices => "prices".into(),
@@ -66,9 +73,28 @@ impl Wake {
             _ if text == "cancel" => Some(Self::Cancel),
             _ if text == "notice" => Some(Self::Notice),
             _ if text == "prices" => Some(Self::Prices),
-            _ => text.parse().ok().map(Self::Job),
+            _ => None,
         }
     }
+
+    /// Hints as few payloads: what was said twice is said once, and jobs share.
+    fn to_payloads(hints: &[Self]) -> Vec<String> {
+        let jobs: Vec<_> = hints
+            .iter()
+            .filter_map(|hint| if let Self::Job(job) = hint { Some(job.to_string()) } else { None })
+            .collect();
+        let mut payloads: Vec<_> =
+            hints.iter().filter(|hint| !matches!(hint, Self::Job(_))).map(|hint| hint.to_payload()).collect();
+        payloads.sort_unstable();
+        payloads.dedup();
+        payloads.extend(jobs.chunks(JOBS_IN_HINT).map(|jobs| format!("{JOBS}{}", jobs.join(","))));
+        payloads
+    }
+}
+
+/// The jobs that a payload names; those of another version's form are passed over.
+fn jobs_from_payload(text: &str) -> Option<Arc<[JobId]>> {
+    Some(text.strip_prefix(JOBS)?.split(',').filter_map(|job| job.parse().ok()).collect())
 }
 
 /// Sends and hears hints. Clones share one connection.
@@ -76,6 +102,8 @@ impl Wake {
 pub struct Wakes {
     outbox: mpsc::UnboundedSender<Wake>,
     heard: broadcast::Sender<Wake>,
+    /// Apart from the rest: there are many, and only those who wait for a job listen.
+    jobs: broadcast::Sender<Arc<[JobId]>>,
 }
 
 impl Wakes {
@@ -83,7 +111,8 @@ impl Wakes {
     pub fn start(db: &PgPool, process: &Process) -> Self {
         let (outbox, sending) = mpsc::unbounded_channel();
         let (heard, _) = broadcast::channel(BACKLOG);
-        let wakes = Self { outbox, heard };
+        let (jobs, _) = broadcast::channel(BACKLOG);
+        let wakes = Self { outbox, heard, jobs };
         process.spawn(send(db.clone(), sending, process.clone()));
         process.spawn(listen(db.clone(), wakes.clone(), process.clone()));
         wakes
@@ -96,9 +125,14 @@ impl Wakes {
         }
     }
 
-    /// Hears every hint from now on. Subscribe before looking, or a hint in between is lost.
+    /// Hears every hint from now on, but those about jobs. Subscribe before looking, or a hint in between is lost.
     pub fn listen(&self) -> broadcast::Receiver<Wake> {
         self.heard.subscribe()
+    }
+
+    /// Hears which jobs ended or moved on from now on. Subscribe before looking, too.
+    pub fn listen_to_jobs(&self) -> broadcast::Receiver<Arc<[JobId]>> {
+        self.jobs.subscribe()
     }
 }
 
@@ -134,12 +168,11 @@ async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: P
             _ = sending.recv_many(&mut batch, BATCH) => {}
             () = process.stopping() => return,
         }
-        let mut payloads: Vec<_> = batch.drain(..).map(Wake::to_payload).collect();
-        payloads.sort_unstable();
-        payloads.dedup();
-        if let Err(error) = notify(&db, &payloads).await {
+        if let Err(error) = notify(&db, &Wake::to_payloads(&batch)).await {
             tracing::warn!(%error, "hints not sent; those who wait will look by themselves");
         }
+        // Whatever comes now goes out together.
+        process.sleep(PACE).await;
     }
 }
 
@@ -193,13 +226,17 @@ async fn listen_once(db: &PgPool, wakes: &Wakes, process: &Process) -> Result<()
 }
 
 fn pass_on(notification: &PgNotification, wakes: &Wakes, echo: &mut Option<LeaseToken>) {
+    if let Some(jobs) = jobs_from_payload(notification.payload()) {
+        // No receiver is no error, here and below: nobody in this process is waiting just now.
+        drop(wakes.jobs.send(jobs));
+        return;
+    }
     match Wake::from_payload(notification.payload()) {
         Some(Wake::Echo(token)) => {
             if *echo == Some(token) {
                 *echo = None;
             }
         }
-        // No receiver is no error: nobody in this process is waiting just now.
         Some(wake) => drop(wakes.heard.send(wake)),
         None => tracing::debug!(payload = notification.payload(), "a hint of another version"),
     }
@@ -213,7 +250,6 @@ mod tests {
     fn a_hint_survives_its_payload() {
         for wake in [
             Wake::Pool(Medium::Video),
-            Wake::Job(JobId::new()),
             Wake::Cancel,
             Wake::Notice,
             Wake::Prices,
@@ -222,5 +258,17 @@ mod tests {
             assert_eq!(Wake::from_payload(&wake.to_payload()), Some(wake));
         }
         assert_eq!(Wake::from_payload("something newer"), None);
+    }
+
+    #[test]
+    fn jobs_share_payloads_that_postgres_takes() {
+        let jobs: Vec<_> = (0..400).map(|_| JobId::new()).collect();
+        let mut hints: Vec<_> = jobs.iter().copied().map(Wake::Job).collect();
+        hints.extend([Wake::Notice, Wake::Notice]);
+        let payloads = Wake::to_payloads(&hints);
+        assert_eq!(payloads.len(), 4);
+        assert!(payloads.iter().all(|payload| payload.len() < 8000));
+        let heard: Vec<_> = payloads.iter().filter_map(|text| jobs_from_payload(text)).collect();
+        assert_eq!(heard.concat(), jobs);
     }
 }

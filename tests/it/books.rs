@@ -17,9 +17,9 @@ use shared::{
     billing::{self, MoveError, Tokens},
     catalog::Route,
     id::{AccountId, EntryId, GrantId, JobId, KeyId},
-    job::{self, Fence, JobError, Lease, Medium, Order, Output, Priority, SubmitError, Verdict},
+    job::{self, Closing, Fence, JobError, Lease, Medium, Order, Output, Priority, SubmitError, Verdict},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::support::{TestApp, scalar};
 
@@ -28,6 +28,15 @@ use crate::support::{TestApp, scalar};
 enum Move {
     Submit {
         price: i64,
+    },
+    /// Several at the same time, which share statements.
+    SubmitMany {
+        price: i64,
+        count: usize,
+    },
+    /// Ends all open jobs by one statement, every second with a charge of so many percent of its hold.
+    CloseAll {
+        percent: i64,
     },
     /// Ends the n-th open job, counted around: with a charge of so many percent of its hold.
     Finish {
@@ -62,6 +71,8 @@ enum Move {
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
         6 => (0..2000_i64).prop_map(|price| Move::Submit { price }),
+        2 => (0..2000_i64, 2..9_usize).prop_map(|(price, count)| Move::SubmitMany { price, count }),
+        1 => (0..=100_i64).prop_map(|percent| Move::CloseAll { percent }),
         3 => (any::<usize>(), 0..=100_i64).prop_map(|(nth, percent)| Move::Finish { nth, percent }),
         2 => any::<usize>().prop_map(|nth| Move::Fail { nth }),
         1 => any::<usize>().prop_map(|nth| Move::Cancel { nth }),
@@ -173,6 +184,8 @@ impl Player<'_> {
         let now = self.app.now();
         match step {
             Move::Submit { price } => self.submit(*price).await?,
+            Move::SubmitMany { price, count } => self.submit_many(*price, *count).await?,
+            Move::CloseAll { percent } => self.close_all(*percent).await?,
             Move::Finish { nth, percent } => {
                 if let Some(at) = self.pick(*nth) {
                     let charge = self.model.open[at].hold * percent / 100;
@@ -241,12 +254,12 @@ impl Player<'_> {
     }
 
     async fn submit(&mut self, price: i64) -> Result<(), TestCaseError> {
-        let order = self.order(price);
+        let order = Arc::new(self.order(price));
         // A submit spends nothing that has expired.
         let now = self.app.now();
         self.model.lots.retain(|lot| lot.0 > now);
         let can_pay = self.model.available() + (self.model.credit - self.model.owed).max(0) >= price;
-        match job::submit(&self.app.db, &order, self.app.now()).await {
+        match self.app.door.submitter.submit(&order).await {
             Ok(_) => {
                 prop_assert!(can_pay, "{price} was held, and could not be paid for");
                 let (lots, drawn) = self.model.spend(price);
@@ -256,6 +269,65 @@ impl Player<'_> {
                 prop_assert!(!can_pay, "{price} was refused, and could be paid for");
             }
             Err(error) => panic!("{error}"),
+        }
+        Ok(())
+    }
+
+    async fn submit_many(&mut self, price: i64, count: usize) -> Result<(), TestCaseError> {
+        let now = self.app.now();
+        self.model.lots.retain(|lot| lot.0 > now);
+        let orders: Vec<_> = (0..count).map(|_| Arc::new(self.order(price))).collect();
+        let submitter = &self.app.door.submitter;
+        let receipts = futures::future::join_all(orders.iter().map(|order| submitter.submit(order))).await;
+        let spendable = self.model.available() + (self.model.credit - self.model.owed).max(0);
+        let affordable =
+            spendable.checked_div(price).map_or(count, |most| count.min(usize::try_from(most).unwrap_or(0)));
+        prop_assert_eq!(receipts.iter().filter(|receipt| receipt.is_ok()).count(), affordable);
+        // They were accepted in the order of their tags.
+        let mut accepted = Vec::new();
+        for (order, _) in orders.iter().zip(&receipts).filter(|(_, receipt)| receipt.is_ok()) {
+            let tag: i64 =
+                scalar(&self.app.db, &format!("select tag from queue where job_id = '{}'", order.job.0))
+                    .await;
+            accepted.push((tag, order.job));
+        }
+        accepted.sort_unstable_by_key(|(tag, _)| *tag);
+        for (_, id) in accepted {
+            let (lots, drawn) = self.model.spend(price);
+            self.model.open.push(OpenJob { id, hold: price, lots, drawn });
+        }
+        Ok(())
+    }
+
+    async fn close_all(&mut self, percent: i64) -> Result<(), TestCaseError> {
+        let leases: BTreeMap<_, _> = self
+            .app
+            .claim(Medium::Text)
+            .await
+            .into_iter()
+            .map(|claimed| (claimed.job(), claimed.lease))
+            .collect();
+        let at = self.app.now();
+        let (mut closings, mut charges) = (Vec::new(), Vec::new());
+        for (job, succeeds) in self.model.open.iter().zip([true, false].into_iter().cycle()) {
+            let charge = if succeeds { job.hold * percent / 100 } else { 0 };
+            let verdict = Verdict::Succeeded {
+                output: Output { text: Some("done".into()), ..Output::default() },
+                charge: Tokens::new(charge).expect("not negative"),
+                metered: json!({}),
+                cost_usd: Decimal::ZERO,
+            };
+            let verdict = if succeeds { verdict } else { Verdict::Canceled };
+            let lease = leases.get(&job.id).unwrap_or_else(|| panic!("{} cannot be claimed", job.id));
+            closings.push(Closing { fence: Fence::Held(*lease), verdict, begun: 0, at });
+            charges.push(charge);
+        }
+        let closed = job::close_all(&self.app.db, &closings).await.expect("close");
+        prop_assert!(closed.iter().all(|closed| *closed), "all of them were open");
+        let again = job::close_all(&self.app.db, &closings).await.expect("close");
+        prop_assert!(!again.contains(&true), "a job is closed once");
+        for charge in charges {
+            self.model.close(0, charge);
         }
         Ok(())
     }
@@ -287,7 +359,7 @@ impl Player<'_> {
             .into_iter()
             .map(|claimed| claimed.lease)
             .partition(|lease| lease.job == job);
-        job::release(&self.app.db, &others).await.expect("release");
+        job::release(&self.app.db, &others, self.app.now()).await.expect("release");
         *mine.first().unwrap_or_else(|| panic!("{job} cannot be claimed"))
     }
 
@@ -327,6 +399,7 @@ impl Player<'_> {
     fn order(&self, price: i64) -> Order {
         Order {
             job: JobId::new(),
+            at: self.app.now(),
             account: self.account,
             actor: Actor::Key(self.key),
             model: "gpt-4o".into(),

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde_json::json;
 use shared::{
     billing::Tokens,
     config,
-    job::{self, Checkpoint, Fence, Lease, Medium, Output, Pause, Resume, Verdict},
+    job::{self, Checkpoint, Claimed, Fence, Intent, Lease, Medium, Output, Parking, Pause, Resume, Verdict},
     process::Process,
     wake::Wakes,
 };
@@ -36,14 +36,15 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let verdict = Verdict::Succeeded { output, charge, metered: json!({}), cost_usd: Decimal::ZERO };
     assert!(!job::close(db, Fence::Held(stale.lease), &verdict, app.now()).await.expect("close"));
     let pause = Pause { until: app.now(), resume: Resume::Anew, phase: "stale".into(), progress: None };
-    assert!(!job::park(db, stale.lease, &pause, app.now()).await.expect("park"));
+    let parking = Parking { lease: stale.lease, pause: pause.clone(), at: app.now() };
+    assert_eq!(job::park_all(db, &[parking]).await.expect("park"), [false]);
     assert!(!job::retry(db, stale.lease, &pause, "stale", false, app.now()).await.expect("retry"));
-    assert!(!job::begin_attempt(db, stale.lease, 2, app.now()).await.expect("begin"));
+    assert_eq!(job::begin_all(db, &[intent(&stale, 2, app.now())]).await.expect("begin"), [false]);
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
     assert!(
         job::beat(db, &[stale.lease], Duration::from_secs(60), app.now()).await.expect("beat").is_empty()
     );
-    assert_eq!(job::release(db, &[stale.lease]).await.expect("release"), 0);
+    assert_eq!(job::release(db, &[stale.lease], app.now()).await.expect("release"), 0);
     assert_eq!(run::run_job(&app.worker, &stale).await, Ended::Stale, "a whole run of it is in vain as well");
     assert_eq!(alice.job(id).await, ended);
     assert_eq!(alice.tokens().await, (1000, 0));
@@ -69,6 +70,16 @@ async fn a_stale_worker_cannot_touch_a_job_that_another_is_running() {
     app.finish().await;
 }
 
+fn intent(claimed: &Claimed, attempt: i16, at: DateTime<Utc>) -> Intent {
+    Intent {
+        lease: claimed.lease,
+        attempt,
+        provider: claimed.provider.clone(),
+        upstream_model: claimed.upstream_model.clone(),
+        at,
+    }
+}
+
 #[tokio::test]
 async fn an_intent_whose_commit_was_not_confirmed_may_be_written_again() {
     let app = TestApp::new().await;
@@ -76,7 +87,7 @@ async fn an_intent_whose_commit_was_not_confirmed_may_be_written_again() {
     alice.submit("gpt-4o", json!({ "prompt": "again" })).await;
     let claimed = app.claim(Medium::Text).await.pop().expect("the job");
     for _ in 0..2 {
-        assert!(job::begin_attempt(&app.db, claimed.lease, 1, app.now()).await.expect("begin"));
+        assert_eq!(job::begin_all(&app.db, &[intent(&claimed, 1, app.now())]).await.expect("begin"), [true]);
     }
     app.clock.advance(TimeDelta::minutes(2));
     app.drain().await;
@@ -315,8 +326,7 @@ async fn a_light_account_is_not_kept_waiting_by_a_heavy_one() {
         heavy.submit("gpt-4o", json!({ "prompt": format!("heavy {n}") })).await;
     }
     // The pool's virtual time moves with what is claimed.
-    let lease = app.worker.timing.lease;
-    let first = job::claim(&app.db, Medium::Text, "test", 10, lease, app.now()).await.expect("claim");
+    let first = app.claim_at_most(Medium::Text, 10).await;
     assert_eq!(first.len(), 10);
     let id = light.submit("gpt-4o", json!({ "prompt": "light" })).await;
     let position = light.job(id).await["queue_position"].as_i64().expect("a position");
@@ -386,18 +396,13 @@ async fn claims_at_once_never_share_a_job() {
     for n in 0..60 {
         alice.submit("gpt-4o", json!({ "prompt": format!("{n}") })).await;
     }
-    let lease = app.worker.timing.lease;
-    let claims = futures::future::join_all(
-        (0..6).map(|_| job::claim(&app.db, Medium::Text, "test", 20, lease, app.now())),
-    )
-    .await;
-    let mut leases: Vec<Lease> =
-        claims.into_iter().flat_map(|claimed| claimed.expect("claim")).map(|claimed| claimed.lease).collect();
+    let claims = futures::future::join_all((0..6).map(|_| app.claim_at_most(Medium::Text, 20))).await;
+    let mut leases: Vec<Lease> = claims.into_iter().flatten().map(|claimed| claimed.lease).collect();
     assert_eq!(leases.len(), 60);
     leases.sort_by_key(|lease| lease.job);
     leases.dedup_by_key(|lease| lease.job);
     assert_eq!(leases.len(), 60);
-    job::release(&app.db, &leases).await.expect("release");
+    job::release(&app.db, &leases, app.now()).await.expect("release");
     app.drain().await;
     app.finish().await;
 }

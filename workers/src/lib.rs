@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use providers::Providers;
 use shared::{
-    catalog::Catalog, clock::SharedClock, config::Queue, seal::Sealer, storage::Storage, wake::Wakes,
+    catalog::Catalog, clock::SharedClock, config::Queue, job::Writes, seal::Sealer, storage::Storage,
+    wake::Wakes,
 };
 
 pub use net::{Web, vendor_client};
@@ -54,6 +55,8 @@ impl Paying {
 pub struct Ctx {
     /// Postgres.
     pub db: PgPool,
+    /// What runs write in crowds.
+    pub writes: Writes,
     /// The time.
     pub clock: SharedClock,
     /// Hints to other processes.

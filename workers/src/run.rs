@@ -2,7 +2,8 @@
 //!
 //! [`run_job`] is the one function that workers and tests both call. It makes at most one paid submit, after writing
 //! the intent; every write is fenced by the lease, and a lost lease ends the run without another word. A database that
-//! is away is waited for, for the result in hand is worth more than the slot.
+//! is away is waited for, for the result in hand is worth more than the slot. Work that nobody bills has no intent: doing it
+//! again costs nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
 };
 use shared::{
     db::is_transient,
-    job::{self, Checkpoint, Claimed, Fence, Output, Resume, Verdict},
+    job::{self, Checkpoint, Claimed, Closing, Fence, Intent, Output, Parking, Resume, Verdict},
     wake::Wake,
 };
 
@@ -154,14 +155,22 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result
             return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
         }
     };
-    // Before the intent: a run given up with the intent written would look as if it had been sent.
-    ctx.paying.begin();
     let attempt = claimed.attempt + 1;
-    let now = ctx.clock.now();
-    if !persist(ctx, || Box::pin(job::begin_attempt(&ctx.db, claimed.lease, attempt, now))).await {
-        return Err(Lost);
+    if provider.is_billed() {
+        // Before the intent: a run given up with the intent written would look as if it had been sent.
+        ctx.paying.begin();
+        let intent = Intent {
+            lease: claimed.lease,
+            attempt,
+            provider: claimed.provider.clone(),
+            upstream_model: claimed.upstream_model.clone(),
+            at: ctx.clock.now(),
+        };
+        if !persist(ctx, || Box::pin(ctx.writes.begin(intent.clone()))).await {
+            return Err(Lost);
+        }
+        ctx.probe.at(Station::Intended);
     }
-    ctx.probe.at(Station::Intended);
     let started = tokio::time::Instant::now();
     let answer = provider.submit(&call(claimed, attempt, files)).await;
     metrics::histogram!("kiln_provider_submit_seconds", "provider" => provider.name())
@@ -290,8 +299,8 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             paused(persist(ctx, || Box::pin(retry())).await)
         }
         Outcome::Wait(pause) => {
-            let now = ctx.clock.now();
-            let parked = persist(ctx, || Box::pin(job::park(&ctx.db, claimed.lease, &pause, now))).await;
+            let parking = Parking { lease: claimed.lease, pause, at: ctx.clock.now() };
+            let parked = persist(ctx, || Box::pin(ctx.writes.park(parking.clone()))).await;
             ctx.probe.at(Station::Parked);
             paused(parked)
         }
@@ -305,8 +314,17 @@ fn paused(written: bool) -> Ended {
 async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     ctx.probe.at(Station::Closing);
     let fence = Fence::Held(claimed.lease);
-    // It ends when it is written: a database that was away must not put the end into a day that is over.
-    let closed = persist(ctx, || Box::pin(job::close(&ctx.db, fence, &verdict, ctx.clock.now()))).await;
+    let closed = persist(ctx, || {
+        // It ends when it is written: a database that was away must not put the end into a day that is over.
+        let at = ctx.clock.now();
+        Box::pin(ctx.writes.close(Closing {
+            fence,
+            verdict: verdict.clone(),
+            begun: begun(ctx, claimed, &verdict),
+            at,
+        }))
+    })
+    .await;
     ctx.probe.at(Station::Closed);
     if !closed {
         return Ended::Stale;
@@ -316,6 +334,12 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     let error = if let Verdict::Failed(error) = &verdict { Some(error.code) } else { None };
     tracing::info!(job.id = %claimed.job(), account.id = %claimed.account, model = claimed.model, error, "job {} closed", claimed.job());
     Ended::Closed
+}
+
+/// The attempt that a success was made by without an intent: work that nobody bills needs none.
+fn begun(ctx: &Ctx, claimed: &Claimed, verdict: &Verdict) -> i16 {
+    let unbilled = ctx.providers.get(&claimed.provider).is_some_and(|provider| !provider.is_billed());
+    if unbilled && matches!(verdict, Verdict::Succeeded { .. }) { claimed.attempt + 1 } else { 0 }
 }
 
 /// Repeats a fenced write until the database has taken or refused it. Safe to repeat even when a commit's fate is

@@ -58,12 +58,13 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Puts a worker's context together.
+    /// Puts the context of a worker of `process` together.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn into_ctx(self) -> anyhow::Result<Ctx> {
+    pub fn into_ctx(self, process: &Process) -> anyhow::Result<Ctx> {
         Ok(Ctx {
+            writes: job::Writes::new(&self.db, process),
             providers: self.vendors.adapters(&vendor_client()?),
             web: Web::new(self.allow_private)?,
             db: self.db,
@@ -104,7 +105,7 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         allow_private: allow_private_addresses()?,
         timing: config::Queue::from_env()?,
     }
-    .into_ctx()?;
+    .into_ctx(&process)?;
     serve(ctx, pool, slots(pool)?, &process).await?;
     process.finish().await;
     Ok(())
@@ -182,7 +183,7 @@ async fn guard(ctx: &Ctx, work: &Work) -> Ended {
         }
         () = tokio::time::sleep(left) => run::expire(ctx, claimed).await,
         () = given_up(ctx) => {
-            match job::release(&ctx.db, &[claimed.lease]).await {
+            match job::release(&ctx.db, &[claimed.lease], ctx.clock.now()).await {
                 Ok(_) => tracing::info!(job.id = %claimed.job(), "job {} given back", claimed.job()),
                 Err(error) => tracing::warn!(job.id = %claimed.job(), %error, "job not given back; its lease lapses"),
             }

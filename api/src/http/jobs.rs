@@ -1,6 +1,6 @@
 //! Jobs over HTTP: submit, look, wait, watch, list, cancel.
 
-use std::{convert::Infallible, str::FromStr, time::Duration};
+use std::{convert::Infallible, str::FromStr, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -68,21 +68,26 @@ pub async fn create(
             return Ok(accepted(&view, wait, true));
         }
     };
-    let receipt = job::submit(&ctx.db, &order, ctx.clock.now()).await?;
+    let order = Arc::new(order);
+    let receipt = ctx.submitter.submit(&order).await?;
     let (id, how) = match receipt.submitted {
-        Submitted::New(id) => {
+        Submitted::New { .. } => {
             ctx.wakes.send(Wake::Pool(order.medium));
-            (id, "new")
+            (order.job, "new")
         }
-        Submitted::Cached(id) => {
+        Submitted::Cached => {
             ctx.wakes.send(Wake::Notice);
-            (id, "cached")
+            (order.job, "cached")
         }
         Submitted::Repeat(id) => (id, REPEAT),
     };
     tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, how, "job {id} accepted");
-    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model, "how" => how).increment(1);
-    let view = await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?;
+    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model.clone(), "how" => how).increment(1);
+    let view = match (receipt.submitted, wait) {
+        // Nothing is known of it but what was ordered.
+        (Submitted::New { held, created_at }, None) => ctx.renderer.accepted(&order, held, created_at),
+        _ => await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?,
+    };
     let mut response = accepted(&view, wait, how == REPEAT);
     if let Some(rate) = receipt.rate {
         limit::show(response.headers_mut(), rate);
@@ -191,7 +196,7 @@ pub async fn events(
     Caller(caller): Caller,
     PathId(id): PathId<JobId>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let hints = ctx.wakes.listen();
+    let hints = ctx.wakes.listen_to_jobs();
     let first = find(&ctx, caller.account, id).await?;
     let state = Watch { ctx, account: caller.account, hints, next: Some(first), seen: None };
     Ok(Sse::new(stream::unfold(state, Watch::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
@@ -203,7 +208,7 @@ type Seen = (String, String, Option<i16>);
 struct Watch {
     ctx: Ctx,
     account: AccountId,
-    hints: Receiver<Wake>,
+    hints: Receiver<Arc<[JobId]>>,
     /// What to show at once: the job as it was found first.
     next: Option<Job>,
     /// The job that was shown last and how it stood; none before the first.
@@ -244,7 +249,7 @@ fn standing(job: &Job) -> Seen {
 /// The job, after waiting up to `wait` for its end.
 async fn await_end(ctx: &Ctx, account: AccountId, id: JobId, wait: Duration) -> Result<JobView, ApiError> {
     // Subscribed before the first look, so that an end in between is not missed.
-    let mut hints = ctx.wakes.listen();
+    let mut hints = ctx.wakes.listen_to_jobs();
     let until = Instant::now() + wait;
     let job = loop {
         let job = find(ctx, account, id).await?;
@@ -261,11 +266,11 @@ async fn await_end(ctx: &Ctx, account: AccountId, id: JobId, wait: Duration) -> 
 }
 
 /// Waits for a hint about this job, at most `limit`.
-async fn hint_about(id: JobId, hints: &mut Receiver<Wake>, limit: Duration) {
+async fn hint_about(id: JobId, hints: &mut Receiver<Arc<[JobId]>>, limit: Duration) {
     let heard = async {
         loop {
             match hints.recv().await {
-                Ok(Wake::Job(job)) if job == id => return,
+                Ok(jobs) if jobs.contains(&id) => return,
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => std::future::pending().await,

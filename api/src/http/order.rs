@@ -139,6 +139,7 @@ impl NewJob {
         }
         let order = Order {
             job: JobId::new(),
+            at: now,
             account: caller.account,
             actor: caller.actor,
             task: model.task.clone(),

@@ -1,7 +1,8 @@
 //! API keys: made once, shown once, kept only as a hash.
 //!
 //! A key is `kiln_` and 43 characters of base 64: 256 random bits, so SHA-256 without salt or stretching is enough and a
-//! look-up is one index probe. Revoking takes effect at the next request: nothing caches a key.
+//! look-up is one index probe. Revoking takes effect at the next request: nothing caches a key, though keys that are shown at
+//! the same time share a statement.
 //! It never does more than whoever made it could do now, so what is taken from a person is taken from their keys as well.
 //! Deliberately absent: what a key may be given (`key_terms.rs`), and making and changing keys (`key_admin.rs`).
 
@@ -9,13 +10,18 @@ use std::net::IpAddr;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::{PgExecutor, PgPool};
 
 use super::access::{Actor, Caller, OperatorRole, Permission, Permissions, Role};
-use crate::id::{AccountId, KeyId};
+use crate::{
+    batch::Batch,
+    id::{AccountId, KeyId},
+    process::Process,
+};
 
 /// What every key begins with, so that leaked ones are found and told from access tokens.
 pub const KEY_PREFIX: &str = "kiln_";
@@ -122,8 +128,36 @@ pub enum AuthError {
     Db(#[from] sqlx::Error),
 }
 
-/// Who a key speaks for, when it is used from `ip`: never with more than whoever made it has at this moment. One statement,
-/// which writes only once a minute and waits for nobody.
+/// Proves keys. Those that are shown at the same time are looked up together, each after it was shown: nothing is remembered.
+#[derive(Debug, Clone)]
+pub struct Keyring(Batch<Shown, Option<Found>>);
+
+/// Most keys of one statement.
+const BATCH: usize = 64;
+/// Statements at once.
+const LANES: usize = 2;
+
+impl Keyring {
+    /// Looks keys up in `db`.
+    pub fn new(db: &PgPool, process: &Process) -> Self {
+        Self(Batch::new(db, process, BATCH, LANES, |db, shown| look_up(db, shown).boxed()))
+    }
+
+    /// Who a key speaks for, when it is used from `ip`: never with more than whoever made it has at this moment.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    pub async fn authenticate(
+        &self,
+        key: &SecretString,
+        ip: Option<IpAddr>,
+        now: DateTime<Utc>,
+    ) -> Result<Caller, AuthError> {
+        self.0.ask(Shown::new(key, ip, now)).await?.ok_or(AuthError::Unknown)?.caller()
+    }
+}
+
+/// Who a key speaks for, as [`Keyring::authenticate`] says, for programs that ask once.
 ///
 /// # Errors
 /// See [`AuthError`].
@@ -133,62 +167,128 @@ pub async fn authenticate(
     ip: Option<IpAddr>,
     now: DateTime<Utc>,
 ) -> Result<Caller, AuthError> {
-    let row = sqlx::query!(
+    let found = look_up(db, &[Shown::new(key, ip, now)]).await?;
+    found.into_iter().next().flatten().ok_or(AuthError::Unknown)?.caller()
+}
+
+/// A key as somebody showed it.
+#[derive(Debug, Clone, PartialEq)]
+struct Shown {
+    hash: Vec<u8>,
+    ip: Option<String>,
+    at: DateTime<Utc>,
+}
+
+impl Shown {
+    fn new(key: &SecretString, ip: Option<IpAddr>, at: DateTime<Utc>) -> Self {
+        Self { hash: hash(key.expose_secret()), ip: ip.map(|ip| ip.to_string()), at }
+    }
+}
+
+/// A key that is not revoked, of an account that is active.
+#[derive(Debug, Clone)]
+struct Found {
+    id: KeyId,
+    account: AccountId,
+    role: String,
+    scopes: Option<Vec<String>>,
+    allowed_models: Option<Vec<String>>,
+    has_creator: bool,
+    creator_role: Option<String>,
+    operator_role: Option<String>,
+    percent: Option<i16>,
+    expired: bool,
+    ip_allowed: bool,
+}
+
+/// Looks keys up. One statement, which writes only once a minute and waits for nobody.
+async fn look_up(db: &PgPool, shown: &[Shown]) -> Result<Vec<Option<Found>>, sqlx::Error> {
+    let mut found = vec![None; shown.len()];
+    let Some(now) = shown.iter().map(|shown| shown.at).max() else { return Ok(found) };
+    let hashes: Vec<_> = shown.iter().map(|shown| shown.hash.as_slice()).collect();
+    let ips: Vec<_> = shown.iter().map(|shown| shown.ip.as_deref()).collect();
+    let rows = sqlx::query!(
         r#"
-        with found as (
-            select k.id, k.account_id, k.role, k.scopes, k.allowed_models, k.created_by, g.percent,
+        with found as materialized (
+            select s.n, k.id, k.account_id, k.role, k.scopes, k.allowed_models, k.created_by, g.percent,
                    (select role from members where account_id = k.account_id and user_id = k.created_by) as creator_role,
                    (select operator_role from users where id = k.created_by) as operator_role,
-                   coalesce(k.expires_at <= $2, false) as expired,
+                   coalesce(k.expires_at <= $3, false) as expired,
                    k.allowed_ips is null
-                       or exists (select from unnest(k.allowed_ips) net where $3::text::inet <<= net::inet) as ip_allowed,
-                   coalesce(k.last_used_at <= $2::timestamptz - interval '1 minute', true) as used_again
-            from api_keys k
+                       or exists (select from unnest(k.allowed_ips) net where s.ip::inet <<= net::inet) as ip_allowed,
+                   coalesce(k.last_used_at <= $3::timestamptz - interval '1 minute', true) as used_again
+            from unnest($1::bytea[], $2::text[]) with ordinality as s (hash, ip, n)
+            cross join lateral (
+                select * from api_keys where secret_hash = s.hash
+                union all
+                select * from api_keys where previous_hash = s.hash and previous_until > $3
+            ) k
             join accounts a on a.id = k.account_id
             left join price_groups g on g.price_group = a.price_group
-            where (k.secret_hash = $1 or (k.previous_hash = $1 and k.previous_until > $2))
-              and k.revoked_at is null and a.status = 'active'
+            where k.revoked_at is null and a.status = 'active'
         ), free as (
             -- Whoever changes the key just now is not waited for: the next request will tell.
             select id from api_keys
-            where id = (select id from found where used_again and ip_allowed and not expired)
+            where id in (select id from found where used_again and ip_allowed and not expired)
             for no key update skip locked
         ), touched as (
-            update api_keys k set last_used_at = $2 from free where k.id = free.id
+            update api_keys k set last_used_at = $3 from free where k.id = free.id
         )
-        select id as "id!: KeyId", account_id as "account!: AccountId", role as "role!", scopes,
+        select n as "n!", id as "id!: KeyId", account_id as "account!: AccountId", role as "role!", scopes,
                allowed_models, created_by is not null as "has_creator!", creator_role as "creator_role?",
                operator_role as "operator_role?", percent as "percent?", expired as "expired!", ip_allowed as "ip_allowed!"
         from found
         "#,
-        hash(key.expose_secret()),
+        &hashes as _,
+        &ips as _,
         now,
-        ip.map(|ip| ip.to_string()),
     )
-    .fetch_optional(db)
-    .await?
-    .ok_or(AuthError::Unknown)?;
-    if row.expired {
-        return Err(AuthError::Expired);
+    .fetch_all(db)
+    .await?;
+    for row in rows {
+        if let Some(place) = usize::try_from(row.n - 1).ok().and_then(|at| found.get_mut(at)) {
+            *place = Some(Found {
+                id: row.id,
+                account: row.account,
+                role: row.role,
+                scopes: row.scopes,
+                allowed_models: row.allowed_models,
+                has_creator: row.has_creator,
+                creator_role: row.creator_role,
+                operator_role: row.operator_role,
+                percent: row.percent,
+                expired: row.expired,
+                ip_allowed: row.ip_allowed,
+            });
+        }
     }
-    if !row.ip_allowed {
-        return Err(AuthError::IpNotAllowed);
+    Ok(found)
+}
+
+impl Found {
+    fn caller(self) -> Result<Caller, AuthError> {
+        if self.expired {
+            return Err(AuthError::Expired);
+        }
+        if !self.ip_allowed {
+            return Err(AuthError::IpNotAllowed);
+        }
+        let most = if self.has_creator {
+            bound(
+                self.creator_role.as_deref().and_then(Role::from_word),
+                self.operator_role.as_deref().and_then(OperatorRole::from_word),
+            )
+        } else {
+            Role::Owner.permissions().or(OperatorRole::SuperAdmin.permissions())
+        };
+        Ok(Caller {
+            account: self.account,
+            actor: Actor::Key(self.id),
+            permissions: permissions(&self.role, self.scopes.as_deref()).and(most),
+            price_percent: self.percent.unwrap_or(100),
+            allowed_models: self.allowed_models.map(Into::into),
+        })
     }
-    let most = if row.has_creator {
-        bound(
-            row.creator_role.as_deref().and_then(Role::from_word),
-            row.operator_role.as_deref().and_then(OperatorRole::from_word),
-        )
-    } else {
-        Role::Owner.permissions().or(OperatorRole::SuperAdmin.permissions())
-    };
-    Ok(Caller {
-        account: row.account,
-        actor: Actor::Key(row.id),
-        permissions: permissions(&row.role, row.scopes.as_deref()).and(most),
-        price_percent: row.percent.unwrap_or(100),
-        allowed_models: row.allowed_models.map(Into::into),
-    })
 }
 
 /// Most that a key may do, by what its maker is now in the account and among operators.

@@ -42,7 +42,7 @@ pub use access::{Actor, Caller, OperatorRole, Permission, Permissions, Role};
 pub use consent::{Consent, PERSONAL_DATA, consent, consents, lacks_consent};
 pub use email::{Email, InvalidEmail};
 pub use invitation::{INVITATION_LIFE, Invited, Invitee, invite, revoke_invitation};
-pub use key::{AuthError, KEY_PREFIX, KeyRole, NewKey, authenticate, issue_key};
+pub use key::{AuthError, KEY_PREFIX, KeyRole, Keyring, NewKey, authenticate, issue_key};
 pub use key_admin::{KeyError, change_key, create_key, find_key, list_keys, revoke_key, rotate_key};
 pub use key_operator::{hand_out_key, keys_of, revoke_any_key};
 pub use key_row::{Key, Spent};

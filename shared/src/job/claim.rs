@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::{PgPool, types::Json};
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Checkpoint, Medium, lease::Lease};
+use super::{Checkpoint, Floors, Medium, lease::Lease};
 use crate::{
     id::{AccountId, JobId, LeaseToken},
     price::Price,
@@ -38,7 +38,7 @@ pub struct Claimed {
     pub held_tokens: i64,
     /// The price it was accepted under. `None` for jobs from before there were versions, or when it cannot be read: they are
     /// charged what is held.
-    pub price: Option<Price>,
+    pub price: Option<Arc<Price>>,
     /// Which part of that price its account pays, in percent.
     pub price_percent: i16,
     /// What one success costs us at most, in USD.
@@ -57,28 +57,54 @@ pub struct Claimed {
     pub traceparent: Option<String>,
 }
 
-/// Leases up to `limit` jobs of `pool` to `worker` until `now + lease`.
+/// What a claimer wants.
+#[derive(Debug, Clone)]
+pub struct Claim<'a> {
+    /// From this pool.
+    pub pool: Medium,
+    /// For this worker.
+    pub worker: &'a str,
+    /// At most so many jobs.
+    pub limit: i64,
+    /// How long it may be silent.
+    pub lease: Duration,
+    /// Where to begin.
+    pub floors: Floors,
+    /// Whether the pool's virtual time follows. It need not at every claim: each time leaves a dead row behind.
+    pub moves_clock: bool,
+}
+
+/// Leases jobs until `now + lease`.
 ///
 /// # Errors
 /// When the database fails; then nothing is claimed, or the leases lapse by themselves.
-pub async fn claim(
-    db: &PgPool,
-    pool: Medium,
-    worker: &str,
-    limit: i64,
-    lease: Duration,
-    now: DateTime<Utc>,
-) -> Result<Vec<Claimed>, sqlx::Error> {
-    let tokens: Vec<_> = (0..limit).map(|_| LeaseToken::new().0).collect();
-    let rows = sqlx::query_file!("src/job/claim.sql", pool.word(), now, limit, now + lease, worker, &tokens)
-        .fetch_all(db)
-        .await?;
+pub async fn claim(db: &PgPool, wanted: &Claim<'_>, now: DateTime<Utc>) -> Result<Vec<Claimed>, sqlx::Error> {
+    let tokens: Vec<_> = (0..wanted.limit).map(|_| LeaseToken::new().0).collect();
+    let rows = sqlx::query_file!(
+        "src/job/claim.sql",
+        wanted.pool.word(),
+        now,
+        wanted.limit,
+        now + wanted.lease,
+        wanted.worker,
+        &tokens,
+        wanted.floors.due,
+        &wanted.floors.tags,
+        wanted.moves_clock,
+    )
+    .fetch_all(db)
+    .await?;
+    // Most jobs of a claim have one of few prices.
+    let mut prices = HashMap::new();
     Ok(rows
         .into_iter()
         .map(|row| Claimed {
             lease: Lease { job: row.job, token: row.token },
             account: row.account,
-            price: read_price(&row.model, row.price_version, row.price_rules),
+            price: prices
+                .entry((row.model.clone(), row.price_version))
+                .or_insert_with(|| read_price(&row.model, row.price_version, row.price_rules).map(Arc::new))
+                .clone(),
             price_percent: row.price_percent,
             cost_usd: row.cost_usd,
             model: row.model,

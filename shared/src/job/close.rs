@@ -1,15 +1,17 @@
-//! Station 7, finish: the one statement that ends a job, whatever its end.
+//! Station 7, finish: the one statement that ends jobs, whatever their end.
 //!
 //! Deleting the queue row is the election: whoever deletes it writes the result, moves the money, stores the files'
 //! rows and owes the notice, in the same commit; everyone else finds no row and changes nothing. So a job is closed
-//! exactly once, charged exactly once if it succeeded, and its hold is always fully accounted for.
+//! exactly once, charged exactly once if it succeeded, and its hold is always fully accounted for. A worker closes many
+//! jobs by one such statement; each has its own fence and its own verdict.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use super::{Lease, Output, Status};
+use super::{Lease, Output, Status, lease::answered};
 use crate::{
     billing::Tokens,
     id::{EntryId, FileId, JobId, NoticeId},
@@ -92,23 +94,17 @@ impl Verdict {
     }
 
     fn error(&self) -> Option<JobError> {
-        let canceled = || JobError {
-            code: "canceled",
-            message: "canceled by its owner".into(),
-            retryable: true,
-            may_be_billed: true,
-        };
-        let expired = || JobError {
-            code: "deadline_exceeded",
-            message: "not finished by its deadline".into(),
+        let ended = |code, message: &str| JobError {
+            code,
+            message: message.into(),
             retryable: true,
             may_be_billed: true,
         };
         match self {
             Self::Succeeded { .. } => None,
             Self::Failed(error) => Some(error.clone()),
-            Self::Canceled => Some(canceled()),
-            Self::Expired => Some(expired()),
+            Self::Canceled => Some(ended("canceled", "canceled by its owner")),
+            Self::Expired => Some(ended("deadline_exceeded", "not finished by its deadline")),
         }
     }
 }
@@ -132,6 +128,19 @@ impl Fence {
     }
 }
 
+/// A job to be ended, by what right and how.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// By what right.
+    pub fence: Fence,
+    /// How it ends.
+    pub verdict: Verdict,
+    /// The attempt that was made without an intent written first, since nobody bills it; 0: none.
+    pub begun: i16,
+    /// When it ends.
+    pub at: DateTime<Utc>,
+}
+
 /// Ends a job. `false`: the fence did not hold, someone else has it or ended it, and nothing was written.
 ///
 /// # Errors
@@ -142,46 +151,150 @@ pub async fn close(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
-    let (output, charge, metered) = match verdict {
-        Verdict::Succeeded { output, charge, metered, .. } => (Some(output), *charge, Some(metered)),
-        _ => (None, Tokens::ZERO, None),
-    };
-    let token = if let Fence::Held(lease) = fence { Some(lease.token.0) } else { None };
-    let max_tries = if let Fence::Lost { max_tries, .. } = fence { max_tries } else { i16::MAX };
-    let error = verdict.error();
-    let files = output.map_or(&[][..], |output| &output.files);
-    let closed = sqlx::query_file!(
+    let closing = Closing { fence, verdict: verdict.clone(), begun: 0, at: now };
+    Ok(close_all(db, &[closing]).await? == [true])
+}
+
+/// Ends several jobs by one statement, at the latest of their moments; answers for each as [`close`] does.
+///
+/// # Errors
+/// As [`close`]; a single one that the database refuses fails them all.
+pub async fn close_all(db: &PgPool, closings: &[Closing]) -> Result<Vec<bool>, sqlx::Error> {
+    let Some(now) = closings.iter().map(|closing| closing.at).max() else { return Ok(Vec::new()) };
+    let list = Columns::of(closings);
+    let files = Files::of(closings);
+    let places = sqlx::query_file_scalar!(
         "src/job/close.sql",
-        fence.job().0,
-        fence.word(),
-        token,
-        max_tries,
-        verdict.status().word(),
-        output.map(described),
-        error.as_ref().map(|error| error.code),
-        error.as_ref().map(|error| error.message.as_str()),
-        error.as_ref().map(|error| error.retryable),
-        charge.count(),
+        &list.jobs,
+        &list.fences as _,
+        &list.tokens as _,
+        &list.max_tries,
+        &list.statuses as _,
+        &list.outputs as _,
+        &list.error_codes as _,
+        &list.error_messages as _,
+        &list.error_retryables as _,
+        &list.charges,
+        &ids(closings.len()),
+        &ids(closings.len()),
+        &ids(closings.len()),
+        &list.notices,
+        &list.file_counts,
+        &list.metered as _,
+        &list.known_costs as _,
+        &list.begun,
         now,
         now + FILES_KEPT,
-        EntryId::new().0,
-        EntryId::new().0,
-        NoticeId::new().0,
-        &files.iter().map(|_| FileId::new().0).collect::<Vec<_>>(),
-        &files.iter().map(|file| file.storage_key.clone()).collect::<Vec<_>>(),
-        &files.iter().map(|file| file.preview_key.clone()).collect::<Vec<_>>() as _,
-        &files.iter().map(|file| file.mime_type.clone()).collect::<Vec<_>>(),
-        &files.iter().map(|file| file.size_bytes).collect::<Vec<_>>(),
-        &files.iter().map(|file| file.width).collect::<Vec<_>>() as _,
-        &files.iter().map(|file| file.height).collect::<Vec<_>>() as _,
-        &files.iter().map(|file| file.duration_seconds).collect::<Vec<_>>() as _,
-        metered,
-        EntryId::new().0,
-        verdict.known_cost(),
+        &files.of_closing,
+        &files.ids,
+        &files.positions,
+        &files.storage_keys as _,
+        &files.preview_keys as _,
+        &files.mime_types as _,
+        &files.sizes,
+        &files.widths as _,
+        &files.heights as _,
+        &files.durations as _,
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    Ok(closed.is_some())
+    Ok(answered(closings.len(), &places))
+}
+
+fn ids(count: usize) -> Vec<Uuid> {
+    (0..count).map(|_| EntryId::new().0).collect()
+}
+
+/// Closings as columns, as Postgres takes lists.
+#[derive(Default)]
+struct Columns<'a> {
+    jobs: Vec<Uuid>,
+    fences: Vec<&'static str>,
+    tokens: Vec<Option<Uuid>>,
+    max_tries: Vec<i16>,
+    statuses: Vec<&'static str>,
+    outputs: Vec<Option<Value>>,
+    error_codes: Vec<Option<&'static str>>,
+    error_messages: Vec<Option<String>>,
+    error_retryables: Vec<Option<bool>>,
+    charges: Vec<i64>,
+    notices: Vec<Uuid>,
+    file_counts: Vec<i32>,
+    metered: Vec<Option<&'a Value>>,
+    known_costs: Vec<Option<Decimal>>,
+    begun: Vec<i16>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(closings: &'a [Closing]) -> Self {
+        let mut list = Self::default();
+        for Closing { fence, verdict, begun, .. } in closings {
+            let (output, charge, metered) = match verdict {
+                Verdict::Succeeded { output, charge, metered, .. } => (Some(output), *charge, Some(metered)),
+                _ => (None, Tokens::ZERO, None),
+            };
+            let error = verdict.error();
+            list.jobs.push(fence.job().0);
+            list.fences.push(fence.word());
+            list.tokens.push(if let Fence::Held(lease) = fence { Some(lease.token.0) } else { None });
+            list.max_tries.push(if let Fence::Lost { max_tries, .. } = fence {
+                *max_tries
+            } else {
+                i16::MAX
+            });
+            list.statuses.push(verdict.status().word());
+            list.outputs.push(output.map(described));
+            list.error_codes.push(error.as_ref().map(|error| error.code));
+            list.error_retryables.push(error.as_ref().map(|error| error.retryable));
+            list.error_messages.push(error.map(|error| error.message));
+            list.charges.push(charge.count());
+            list.notices.push(NoticeId::new().0);
+            list.file_counts
+                .push(output.map_or(0, |output| i32::try_from(output.files.len()).unwrap_or(i32::MAX)));
+            list.metered.push(metered);
+            list.known_costs.push(verdict.known_cost());
+            list.begun.push(*begun);
+        }
+        list
+    }
+}
+
+/// The files of several closings as columns.
+#[derive(Default)]
+struct Files<'a> {
+    /// Whose each is: the place of its closing, from 1.
+    of_closing: Vec<i32>,
+    ids: Vec<Uuid>,
+    positions: Vec<i16>,
+    storage_keys: Vec<&'a str>,
+    preview_keys: Vec<Option<&'a str>>,
+    mime_types: Vec<&'a str>,
+    sizes: Vec<i64>,
+    widths: Vec<Option<i32>>,
+    heights: Vec<Option<i32>>,
+    durations: Vec<Option<f64>>,
+}
+
+impl<'a> Files<'a> {
+    fn of(closings: &'a [Closing]) -> Self {
+        let mut list = Self::default();
+        for (closing, place) in closings.iter().zip(1..) {
+            let Verdict::Succeeded { output, .. } = &closing.verdict else { continue };
+            for (file, position) in output.files.iter().zip(0..) {
+                list.of_closing.push(place);
+                list.ids.push(FileId::new().0);
+                list.positions.push(position);
+                list.storage_keys.push(&file.storage_key);
+                list.preview_keys.push(file.preview_key.as_deref());
+                list.mime_types.push(&file.mime_type);
+                list.sizes.push(file.size_bytes);
+                list.widths.push(file.width);
+                list.heights.push(file.height);
+                list.durations.push(file.duration_seconds);
+            }
+        }
+        list
+    }
 }
 
 /// The part of an output that is kept with the job; files have rows of their own.

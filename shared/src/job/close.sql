@@ -1,98 +1,144 @@
--- Ends job $1, if the fence $2 holds: one row back, or none and nothing written.
-with closed as (
+-- Ends those of the given jobs whose fence holds. One row back for each that was ended: its place in the call, from 1.
+with asked as materialized (
+    select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::smallint[], $5::text[], $6::jsonb[], $7::text[], $8::text[],
+                         $9::boolean[], $10::bigint[], $11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::integer[],
+                         $16::jsonb[], $17::numeric[], $18::smallint[])
+         with ordinality as c (job_id, fence, token, max_tries, status, output, error_code, error_message, error_retryable, charge,
+                               charge_entry, release_entry, repay_entry, notice_id, file_count, metered, known_cost, begun, n)
+), closed as (
     delete from queue q
-    where q.job_id = $1
-      and case $2::text
-          when 'held' then q.lease_token = $3
+    using asked c
+    where q.job_id = c.job_id
+      and case c.fence
+          when 'held' then q.lease_token = c.token
           when 'untouched' then q.lease_token is null and q.attempt = 0
-          when 'overdue' then q.deadline <= $11
-          when 'lost' then q.lease_until <= $11 and q.tries + 1 >= $4::smallint
+          when 'overdue' then q.deadline <= $19
+          when 'lost' then q.lease_until <= $19 and q.tries + 1 >= c.max_tries
           else false
           end
-    returning q.job_id, q.started_at, q.attempt, q.checkpoint
+    returning c.*, q.started_at, q.attempt, q.checkpoint
 ), job as (
     update jobs j
-    set status = $5, output = $6, error_code = $7, error_message = $8, error_retryable = $9, charged_tokens = $10,
-        finished_at = $11, started_at = c.started_at, attempts = c.attempt,
-        expires_at = case when cardinality($16::uuid[]) > 0 then $12::timestamptz end, metered = $24
+    set status = c.status, output = c.output, error_code = c.error_code, error_message = c.error_message,
+        error_retryable = c.error_retryable, charged_tokens = c.charge, finished_at = $19, started_at = c.started_at,
+        attempts = greatest(c.attempt, c.begun), expires_at = case when c.file_count > 0 then $20::timestamptz end,
+        metered = c.metered
     from closed c
     where j.id = c.job_id
-    returning j.id, j.account_id, j.key_id, j.key_counted, j.held_tokens, j.held_lots, j.drawn_tokens, j.held_tokens - $10 as rest, j.cost_usd, j.created_at,
-              j.webhook_url, j.webhook_events, j.request_hash, c.attempt, c.checkpoint
+    returning c.*, j.id, j.account_id, j.key_id, j.key_counted, j.held_tokens, j.held_lots, j.drawn_tokens,
+              j.held_tokens - c.charge as rest, j.cost_usd, j.created_at, j.webhook_url, j.webhook_events, j.request_hash,
+              j.provider, j.upstream_model
+), gave_back as (
+    -- What the jobs of limited keys gave back may be spent again, on the day and in the month it was held.
+    select key_id, rest, (created_at at time zone 'utc')::date as day,
+           date_trunc('month', created_at at time zone 'utc')::date as month
+    from job
+    where key_counted and rest > 0
 ), key as (
-    -- What a limited key's job gave back may be spent again, on the day and in the month it was held. Before the account's row.
+    -- Locks in one order, here as everywhere: keys before accounts, and each by their ids.
+    select * from api_keys where id in (select key_id from gave_back)
+    order by id
+    for no key update
+), key_money as (
     update api_keys k
-    set day_tokens = k.day_tokens - case when k.day = s.day then least(j.rest, k.day_tokens) else 0 end,
-        month_tokens = k.month_tokens - case when k.month = s.month then least(j.rest, k.month_tokens) else 0 end,
-        total_tokens = k.total_tokens - least(j.rest, k.total_tokens)
-    from job j
-    cross join lateral (select (j.created_at at time zone 'utc')::date as day,
-                               date_trunc('month', j.created_at at time zone 'utc')::date as month) s
-    where k.id = j.key_id and j.rest > 0 and j.key_counted
-    returning k.id
+    set day_tokens = b.day_tokens - least(b.of_day, b.day_tokens), month_tokens = b.month_tokens - least(b.of_month, b.month_tokens),
+        total_tokens = b.total_tokens - least(b.of_all, b.total_tokens)
+    from (
+        select l.id, l.day_tokens, l.month_tokens, l.total_tokens, sum(g.rest) as of_all,
+               coalesce(sum(g.rest) filter (where g.day = l.day), 0) as of_day,
+               coalesce(sum(g.rest) filter (where g.month = l.month), 0) as of_month
+        from key l join gave_back g on g.key_id = l.id
+        group by l.id, l.day_tokens, l.month_tokens, l.total_tokens
+    ) b
+    where k.id = b.id
+), due as (
+    -- What these jobs move in each account. A charge takes what expires first and what was drawn on credit last.
+    select account_id, sum(held_tokens)::bigint as hold, sum(rest)::bigint as rest,
+           sum(least(drawn_tokens, rest))::bigint as repayable,
+           lots_joined_all(lots_after(held_lots, charge)) filter (where cardinality(held_lots) > 0) as lots
+    from job
+    group by account_id
 ), purse as (
-    -- The charge takes what expires first and what was drawn on credit last; what was drawn and comes back is paid back.
-    select a.id, a.available_tokens, a.held_tokens, a.owed_tokens, j.rest, j.held_tokens as hold,
-           least(a.owed_tokens, j.drawn_tokens, j.rest) as repaid, lots_joined(a.expiring, lots_after(j.held_lots, $10)) as lots
-    from job j
-    join accounts a on a.id = j.account_id and (select count(*) from key) >= 0
+    select a.id, a.available_tokens, a.held_tokens, a.owed_tokens, a.expiring, d.hold, d.rest, d.lots,
+           -- What was drawn and comes back is paid back, unless it has been meanwhile.
+           least(a.owed_tokens, d.repayable) as repaid
+    from due d
+    join accounts a on a.id = d.account_id and (select count(*) from key) >= 0
+    order by a.id
     for no key update of a
 ), money as (
     -- Of the locked row alone: constraints are checked once against a mixture when this row has moved since the snapshot.
     update accounts a
     set held_tokens = p.held_tokens - p.hold, available_tokens = p.available_tokens + p.rest - p.repaid,
-        owed_tokens = p.owed_tokens - p.repaid, expiring = p.lots
+        owed_tokens = p.owed_tokens - p.repaid, expiring = lots_joined(p.expiring, coalesce(p.lots, '{}'))
     from purse p
     where a.id = p.id and p.hold > 0
-    returning a.id, p.repaid
-), charged as (
-    insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
-    select $13::uuid, account_id, 'charge', id::text, 'held', 'revenue', $10, $11 from job where $10 > 0
-), released as (
-    insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
-    select $14::uuid, account_id, 'release', id::text, 'held', 'available', rest, $11 from job where rest > 0
 ), repaid as (
+    select r.n, least(r.owed_tokens, r.upto) - least(r.owed_tokens, r.upto - r.repayable) as amount
+    from (
+        select j.n, p.owed_tokens, least(j.drawn_tokens, j.rest) as repayable,
+               sum(least(j.drawn_tokens, j.rest)) over (partition by j.account_id order by j.n) as upto
+        from job j join purse p on p.id = j.account_id
+        where j.drawn_tokens > 0 and p.repaid > 0
+    ) r
+), booked as (
     insert into ledger (id, account_id, kind, reference, debit, credit, amount_tokens, created_at)
-    select $25::uuid, m.id, 'repay', j.id::text, 'available', 'credit', m.repaid, $11 from money m, job j where m.repaid > 0
+    select e.id, j.account_id, e.kind, j.id::text, e.debit, e.credit, e.amount, $19
+    from job j
+    cross join lateral (
+        values (j.charge_entry, 'charge', 'held', 'revenue', j.charge),
+               (j.release_entry, 'release', 'held', 'available', j.rest),
+               (j.repay_entry, 'repay', 'available', 'credit',
+                case when j.drawn_tokens > 0 then (select r.amount from repaid r where r.n = j.n) end)
+    ) as e (id, kind, debit, credit, amount)
+    where e.amount > 0
 ), attempted as (
     update attempts a
-    set outcome = case $5 when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end,
-        error = coalesce(a.error, $8), finished_at = $11,
+    set outcome = case j.status when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end,
+        error = coalesce(a.error, j.error_message), finished_at = $19,
         -- Unless it is known, the list price: the vendor may bill it.
-        cost_usd = coalesce($26::numeric, j.cost_usd)
+        cost_usd = coalesce(j.known_cost, j.cost_usd)
     from job j
-    where a.job_id = j.id and a.attempt = j.attempt and a.outcome is null
+    where j.attempt > 0 and a.job_id = j.id and a.attempt = j.attempt and a.outcome is null
+), unannounced as (
+    -- Work that nobody bills was begun without an intent.
+    insert into attempts (job_id, attempt, provider, upstream_model, outcome, cost_usd, started_at, finished_at)
+    select id, begun, provider, upstream_model, 'succeeded', coalesce(known_cost, cost_usd), coalesce(started_at, $19), $19
+    from job
+    where begun > attempt
 ), stored as (
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, width, height,
                        duration_seconds, created_at, expires_at)
-    select f.id, j.account_id, j.id, f.n - 1, f.storage_key, f.preview_key, f.mime_type, f.size_bytes, f.width, f.height,
-           f.duration_seconds, $11, $12
-    from job j,
-         unnest($16::uuid[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::int[], $22::int[], $23::float8[])
-         with ordinality as f (id, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds, n)
+    select f.id, j.account_id, j.id, f.position, f.storage_key, f.preview_key, f.mime_type, f.size_bytes, f.width, f.height,
+           f.duration_seconds, $19, $20
+    from unnest($21::integer[], $22::uuid[], $23::smallint[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::int[],
+                $29::int[], $30::float8[])
+         as f (n, id, position, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds)
+    join job j on j.n = f.n
 ), orphaned as (
     -- Stored, but the job ended otherwise: the files are nobody's, and the next clean-up deletes them.
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, created_at, expires_at)
     select gen_random_uuid(), j.account_id, j.id, f.n - 1, f.file ->> 'storage_key', f.file ->> 'preview_key',
-           f.file ->> 'mime_type', greatest((f.file ->> 'size_bytes')::numeric, 1)::bigint, $11, $11
+           f.file ->> 'mime_type', greatest((f.file ->> 'size_bytes')::numeric, 1)::bigint, $19, $19
     from job j,
          -- A checkpoint of another version must not keep its job from ending.
          jsonb_array_elements(case when jsonb_typeof(j.checkpoint #> '{output,files}') = 'array'
                               then j.checkpoint #> '{output,files}' else '[]' end) with ordinality as f (file, n)
-    where $5 <> 'succeeded' and j.checkpoint ->> 'state' = 'stored' and f.file ->> 'storage_key' is not null
+    where j.status <> 'succeeded' and j.checkpoint ->> 'state' = 'stored' and f.file ->> 'storage_key' is not null
       and f.file ->> 'mime_type' is not null and jsonb_typeof(f.file -> 'size_bytes') = 'number'
 ), cached as (
     -- The same request within a day is answered with this. A result of several files is not; a copy would need ids for them.
     insert into result_cache (account_id, request_hash, job_id, created_at, expires_at)
-    select account_id, request_hash, id, $11, $11 + interval '24 hours'
+    select distinct on (account_id, request_hash) account_id, request_hash, id, $19, $19 + interval '24 hours'
     from job
-    where request_hash is not null and $5 = 'succeeded' and cardinality($16) <= 1
+    where request_hash is not null and status = 'succeeded' and file_count <= 1
+    order by account_id, request_hash
     on conflict (account_id, request_hash) do update
     set job_id = excluded.job_id, created_at = excluded.created_at, expires_at = excluded.expires_at
 ), told as (
     insert into notices (id, job_id, account_id, channel, event, target, run_at, created_at)
-    select $15::uuid, id, account_id, 'webhook', 'job.' || $5, webhook_url, $11, $11
+    select notice_id, id, account_id, 'webhook', 'job.' || status, webhook_url, $19, $19
     from job
-    where webhook_url is not null and (webhook_events = '{}' or 'job.' || $5 = any (webhook_events))
+    where webhook_url is not null and (webhook_events = '{}' or 'job.' || status = any (webhook_events))
 )
-select id from job
+select n as "n!" from job

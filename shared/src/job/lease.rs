@@ -1,7 +1,7 @@
 //! What a worker may write while it holds a job: beats, checkpoints, a pause, a release.
 //!
 //! Every statement names the lease's token. `false` or a missing row means that the lease is lost: someone else has the
-//! job or it is over, and the worker drops what it has without another word.
+//! job or it is over, and the worker drops what it has without another word. What comes in crowds takes lists.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, types::Json};
@@ -29,6 +29,7 @@ pub struct Beat {
 }
 
 /// Extends leases to `now + lease`, all of a process in one statement. Leases missing from the answer are lost.
+/// It waits for nobody: a row that is being written just now, be it closed or parked by ourselves, is extended by the next beat.
 ///
 /// # Errors
 /// When the database fails; the leases stand until they lapse.
@@ -42,10 +43,17 @@ pub async fn beat(
     sqlx::query_as!(
         Beat,
         r#"
-        update queue q set lease_until = $3
-        from unnest($1::uuid[], $2::uuid[]) as held (job_id, token)
-        where q.job_id = held.job_id and q.lease_token = held.token
-        returning q.job_id as "job: JobId", q.cancel_requested
+        with held as materialized (
+            select q.job_id, q.lease_token, q.cancel_requested
+            from unnest($1::uuid[], $2::uuid[]) as held (job_id, token)
+            join queue q on q.job_id = held.job_id and q.lease_token = held.token
+        ), free as (
+            select q.job_id from held h join queue q on q.job_id = h.job_id and q.lease_token = h.lease_token
+            for no key update of q skip locked
+        ), extended as (
+            update queue q set lease_until = $3 from free f where q.job_id = f.job_id
+        )
+        select job_id as "job: JobId", cancel_requested from held
         "#,
         &jobs,
         &tokens,
@@ -55,44 +63,77 @@ pub async fn beat(
     .await
 }
 
-/// Writes the intent of the provider submit number `attempt`, before the call; an earlier one that never came to an end is
-/// given up with it. `false`: the lease is lost.
+/// A provider submit about to be made.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// By which right.
+    pub lease: Lease,
+    /// Its number: 1, 2, …
+    pub attempt: i16,
+    /// The route's adapter.
+    pub provider: String,
+    /// The vendor's id of the model.
+    pub upstream_model: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Writes the intents of provider submits, before the calls; an earlier one of a job that never came to an end is given up
+/// with it. `false`: the lease is lost, and nothing may be submitted.
 ///
 /// # Errors
 /// When the database fails; nothing may be submitted then.
-pub async fn begin_attempt(
-    db: &PgPool,
-    lease: Lease,
-    attempt: i16,
-    now: DateTime<Utc>,
-) -> Result<bool, sqlx::Error> {
-    let begun = sqlx::query!(
+pub async fn begin_all(db: &PgPool, intents: &[Intent]) -> Result<Vec<bool>, sqlx::Error> {
+    let begun = sqlx::query_scalar!(
         r#"
-        with held as (
-            update queue set attempt = $3, checkpoint = $4, phase = 'submitting', progress = null
-            where job_id = $1 and lease_token = $2
-            returning job_id
+        with asked as materialized (
+            select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
+                with ordinality as i (job_id, token, attempt, provider, upstream_model, started_at, n)
+        ), held as (
+            update queue q set attempt = i.attempt, checkpoint = $7, phase = 'submitting', progress = null
+            from asked i
+            where q.job_id = i.job_id and q.lease_token = i.token
+            returning i.*
         ), given_up as (
             -- The vendor may have got it, and bill it.
-            update attempts a set outcome = 'abandoned', error = coalesce(a.error, 'its fate is unknown'), finished_at = $5,
-                                  cost_usd = j.cost_usd
-            from held join jobs j on j.id = held.job_id
-            where a.job_id = held.job_id and a.attempt < $3 and a.outcome is null
+            update attempts a set outcome = 'abandoned', error = coalesce(a.error, 'its fate is unknown'),
+                                  finished_at = h.started_at, cost_usd = j.cost_usd
+            from held h join jobs j on j.id = h.job_id
+            where h.attempt > 1 and a.job_id = h.job_id and a.attempt < h.attempt and a.outcome is null
+        ), begun as (
+            insert into attempts (job_id, attempt, provider, upstream_model, started_at)
+            select job_id, attempt, provider, upstream_model, started_at from held
+            -- Only the holder of the lease comes here, so a row of that number is its own, from a commit whose answer was lost.
+            on conflict on constraint attempts_pkey do update set started_at = excluded.started_at
         )
-        insert into attempts (job_id, attempt, provider, upstream_model, started_at)
-        select j.id, $3, j.provider, j.upstream_model, $5 from jobs j join held on held.job_id = j.id
-        -- Only the holder of the lease comes here, so a row of that number is its own, from a commit whose answer was lost.
-        on conflict on constraint attempts_pkey do update set started_at = excluded.started_at
+        select n as "n!" from held
         "#,
-        lease.job.0,
-        lease.token.0,
-        attempt,
+        &column(intents, |intent| intent.lease.job.0),
+        &column(intents, |intent| intent.lease.token.0),
+        &column(intents, |intent| intent.attempt),
+        &column(intents, |intent| intent.provider.as_str()) as _,
+        &column(intents, |intent| intent.upstream_model.as_str()) as _,
+        &column(intents, |intent| intent.at),
         Json(Checkpoint::Submitting { unseen: 0 }) as _,
-        now,
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(begun.rows_affected() == 1)
+    Ok(answered(intents.len(), &begun))
+}
+
+fn column<'a, T, C>(items: &'a [T], of: impl Fn(&'a T) -> C) -> Vec<C> {
+    items.iter().map(of).collect()
+}
+
+/// Which of `count` items a statement answered for, by their places from 1.
+pub(super) fn answered(count: usize, places: &[i64]) -> Vec<bool> {
+    let mut answered = vec![false; count];
+    for place in places {
+        if let Some(answered) = usize::try_from(place - 1).ok().and_then(|at| answered.get_mut(at)) {
+            *answered = true;
+        }
+    }
+    answered
 }
 
 /// Remembers how far the job has come, keeping the lease. `false`: the lease is lost.
@@ -151,47 +192,68 @@ pub struct Pause {
     pub progress: Option<i16>,
 }
 
-/// Lets go of a job until a moment; spends no try. The provider's reference is kept with its attempt as well.
+/// A job about to rest.
+#[derive(Debug, Clone)]
+pub struct Parking {
+    /// By which right.
+    pub lease: Lease,
+    /// Until when, and where it resumes.
+    pub pause: Pause,
+    /// Since when.
+    pub at: DateTime<Utc>,
+}
+
+impl Parking {
+    fn provider_ref(&self) -> Option<&str> {
+        match &self.pause.resume {
+            Resume::At(Checkpoint::Pending { provider_ref, .. }) => Some(provider_ref),
+            _ => None,
+        }
+    }
+}
+
+/// Lets go of jobs until a moment each; spends no try. A provider's reference is kept with its attempt as well.
 /// `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn park(db: &PgPool, lease: Lease, pause: &Pause, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
-    let provider_ref = match &pause.resume {
-        Resume::At(Checkpoint::Pending { provider_ref, .. }) => Some(provider_ref.as_str()),
-        _ => None,
-    };
-    let parked = sqlx::query!(
+pub async fn park_all(db: &PgPool, parkings: &[Parking]) -> Result<Vec<bool>, sqlx::Error> {
+    let parked = sqlx::query_scalar!(
         r#"
-        with parked as (
-            update queue
-            set lease_token = null, lease_until = null, phase = $5, progress = coalesce($6, progress),
-                checkpoint = case when $8 then checkpoint else $4 end,
+        with asked as materialized (
+            select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[], $5::boolean[], $6::text[], $7::smallint[],
+                                 $8::text[], $9::timestamptz[])
+                with ordinality as p (job_id, token, until, checkpoint, unchanged, phase, progress, provider_ref, at, n)
+        ), parked as (
+            update queue q
+            set lease_token = null, lease_until = null, phase = p.phase, progress = coalesce(p.progress, q.progress),
+                checkpoint = case when p.unchanged then q.checkpoint else p.checkpoint end,
                 -- A cancel that came meanwhile must not wait for the provider.
-                run_at = case when cancel_requested then $9::timestamptz else $3 end
-            where job_id = $1 and lease_token = $2
-            returning job_id, attempt
+                run_at = case when q.cancel_requested then p.at else p.until end
+            from asked p
+            where q.job_id = p.job_id and q.lease_token = p.token
+            returning p.n, p.job_id, p.provider_ref, q.attempt
         ), referred as (
-            update attempts a set provider_ref = $7
+            update attempts a set provider_ref = p.provider_ref
             from parked p
-            where a.job_id = p.job_id and a.attempt = p.attempt and $7::text is not null
-              and a.provider_ref is distinct from $7
+            where a.job_id = p.job_id and a.attempt = p.attempt and p.provider_ref is not null
+              and a.provider_ref is distinct from p.provider_ref
         )
-        select job_id from parked
+        select n as "n!" from parked
         "#,
-        lease.job.0,
-        lease.token.0,
-        pause.until,
-        pause.resume.checkpoint() as _,
-        pause.phase,
-        pause.progress,
-        provider_ref,
-        pause.resume.is_unchanged(),
-        now,
+        &column(parkings, |parking| parking.lease.job.0),
+        &column(parkings, |parking| parking.lease.token.0),
+        &column(parkings, |parking| parking.pause.until),
+        &column(parkings, |parking| parking.pause.resume.checkpoint()) as _,
+        &column(parkings, |parking| parking.pause.resume.is_unchanged()),
+        &column(parkings, |parking| parking.pause.phase.as_str()) as _,
+        &column(parkings, |parking| parking.pause.progress) as _,
+        &column(parkings, Parking::provider_ref) as _,
+        &column(parkings, |parking| parking.at),
     )
-    .fetch_optional(db)
+    .fetch_all(db)
     .await?;
-    Ok(parked.is_some())
+    Ok(answered(parkings.len(), &parked))
 }
 
 /// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it. The
@@ -247,16 +309,17 @@ pub async fn retry(
 ///
 /// # Errors
 /// When the database fails; the leases lapse by themselves then.
-pub async fn release(db: &PgPool, leases: &[Lease]) -> Result<u64, sqlx::Error> {
+pub async fn release(db: &PgPool, leases: &[Lease], now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let (jobs, tokens): (Vec<_>, Vec<_>) = leases.iter().map(|lease| (lease.job.0, lease.token.0)).unzip();
     let released = sqlx::query!(
         r#"
-        update queue q set lease_token = null, lease_until = null
+        update queue q set lease_token = null, lease_until = null, run_at = $3
         from unnest($1::uuid[], $2::uuid[]) as held (job_id, token)
         where q.job_id = held.job_id and q.lease_token = held.token
         "#,
         &jobs,
         &tokens,
+        now,
     )
     .execute(db)
     .await?;

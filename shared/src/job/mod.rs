@@ -9,23 +9,31 @@ mod cancel;
 mod checkpoint;
 mod claim;
 mod close;
+mod floors;
 mod lease;
+mod order;
 mod query;
 mod submit;
 mod sweep;
 mod view;
+mod writes;
 
 use serde::{Deserialize, Serialize};
 
 pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Output, StoredFile};
-pub use claim::{Claimed, claim, promote};
-pub use close::{Fence, JobError, Verdict, close};
-pub use lease::{Beat, Lease, Pause, Resume, beat, begin_attempt, park, release, retry, save};
+pub use claim::{Claim, Claimed, claim, promote};
+pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
+pub use floors::Floors;
+pub use lease::{
+    Beat, Intent, Lease, Parking, Pause, Resume, beat, begin_all, park_all, release, retry, save,
+};
+pub use order::{Idempotency, Order, Webhook};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
-pub use submit::{Idempotency, Order, Receipt, SubmitError, Submitted, Webhook, first_of, submit};
+pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
 pub use view::{FileView, JobView, Renderer};
+pub use writes::Writes;
 
 /// A kind of content, and the pool of workers that makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -145,6 +153,9 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// All three, in the order of their ranks.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
     const fn rank(self) -> i16 {
         match self {
             Self::High => 0,

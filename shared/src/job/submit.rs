@@ -1,111 +1,51 @@
 //! Station 2, submit: the hold, the job, its queue row, the ledger entry and the idempotency key in one statement.
 //!
-//! One statement is one commit and one round trip, and nothing is read in one and written back in another: it locks the
-//! account's row and decides everything an account limits there, its balance and credit, its rate, its plan, its key's
-//! spending, or inserts nothing and says why. It also computes the fair-queuing tag, since it holds the row anyway. An
-//! idempotency key used before breaks a constraint, which undoes everything.
+//! One statement is one commit and one round trip, and orders that come at the same time share it. `admit`, a function of
+//! the database, locks the accounts' rows and judges one order after the other by all that an account limits there, its
+//! balance and credit, its rate, its plan, its key's spending; it also computes the fair-queuing tag, since it holds the
+//! row anyway. Whatever it accepts, the same statement writes.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
 use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::{PgPool, postgres::types::PgInterval};
+use uuid::Uuid;
 
-use super::{Medium, Priority};
+use super::{
+    Medium,
+    order::{Idempotency, Order, shown},
+};
 use crate::{
-    account::Actor,
+    batch::Batch,
     billing::{self, Tokens},
-    catalog::Route,
     db::broken_constraint,
     id::{AccountId, EntryId, FileId, JobId, NoticeId},
+    process::Process,
     rate::{Quota, RateState},
 };
 
-/// A job as ordered: everything decided, nothing written yet.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// The id it will have.
-    pub job: JobId,
-    /// Who pays.
-    pub account: AccountId,
-    /// Who ordered it.
-    pub actor: Actor,
-    /// Public model name.
-    pub model: String,
-    /// Task word.
-    pub task: String,
-    /// Medium and pool.
-    pub medium: Medium,
-    /// Where it will be made.
-    pub route: Route,
-    /// What one success costs us there at most, in USD.
-    pub cost_usd: Decimal,
-    /// Input, checked against the model's schema.
-    pub input: Value,
-    /// Tokens to hold: the most it may cost, after the account's discount.
-    pub price: Tokens,
-    /// Which version of its model's price that is.
-    pub price_version: i32,
-    /// Which part of the list price the account pays, in percent.
-    pub price_percent: i16,
-    /// How often a subscriber with too few tokens may have this model free, as the time between two; `None`: never.
-    pub fair_interval: Option<TimeDelta>,
-    /// How soon it is wanted.
-    pub priority: Priority,
-    /// Whom to tell of the end.
-    pub webhook: Option<Webhook>,
-    /// The caller's own pairs.
-    pub metadata: BTreeMap<String, String>,
-    /// Not before this.
-    pub start_at: Option<DateTime<Utc>>,
-    /// Past this it expires.
-    pub deadline: DateTime<Utc>,
-    /// The caller's promise that a repeat is a repeat.
-    pub idempotency: Option<Idempotency>,
-    /// W3C trace context of the request.
-    pub traceparent: Option<String>,
-    /// SHA-256 of model and input, where the same request may be answered from the cache.
-    pub request_hash: Option<Vec<u8>>,
-}
-
-impl Order {
-    fn webhook_parts(&self) -> (Option<&str>, &[String]) {
-        self.webhook.as_ref().map_or((None, &[]), |webhook| (Some(&webhook.url), &webhook.events))
-    }
-
-    fn idempotency_parts(&self) -> (Option<&str>, Option<&[u8]>) {
-        self.idempotency.as_ref().map_or((None, None), |given| (Some(&given.key), Some(&given.body_hash)))
-    }
-}
-
-/// Whom to tell of a job's end.
-#[derive(Debug, Clone)]
-pub struct Webhook {
-    /// Where to post.
-    pub url: String,
-    /// Which ends to tell of, as `job.succeeded`; empty means all.
-    pub events: Vec<String>,
-}
-
-/// A caller's Idempotency-Key and the body it came with.
-#[derive(Debug, Clone)]
-pub struct Idempotency {
-    /// The key, unique within the account for 24 hours.
-    pub key: String,
-    /// SHA-256 of the body, to tell a repeat from a misuse.
-    pub body_hash: Vec<u8>,
-}
+/// Most orders of one statement: from here on more of them no longer make each cheaper.
+const BATCH: usize = 64;
+/// Statements at once for each pool. Two keep Postgres busy while we prepare; more would wait for the same accounts.
+const LANES: usize = 2;
 
 /// What came of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Submitted {
     /// A new job; tokens are held.
-    New(JobId),
+    New {
+        /// How many.
+        held: Tokens,
+        /// When it began to be.
+        created_at: DateTime<Utc>,
+    },
     /// The key was seen before with the same body: this job, nothing new.
     Repeat(JobId),
     /// A new job that is already over, with the answer of an earlier one; free.
-    Cached(JobId),
+    Cached,
 }
 
 /// An accepted order.
@@ -155,31 +95,243 @@ pub enum SubmitError {
     Db(#[from] sqlx::Error),
 }
 
-/// Accepts an order. Wake the pool afterwards.
-///
-/// # Errors
-/// See [`SubmitError`]; on any of them nothing was written.
-pub async fn submit(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<Receipt, SubmitError> {
-    let unrated = |submitted| Receipt { submitted, rate: None };
-    let inserted = match reuse(db, order, now).await {
-        Ok(true) => return Ok(unrated(Submitted::Cached(order.job))),
-        Ok(false) => insert_current(db, order, now).await,
-        Err(error) => Err(error),
-    };
-    match inserted {
-        Ok(Ok(rate)) => Ok(Receipt { submitted: Submitted::New(order.job), rate }),
-        // A repeat of a request that took the last tokens is still a repeat.
-        Ok(Err(refusal)) => repeat(db, order).await?.map(unrated).ok_or(refusal),
-        Err(error) if broken_constraint(&error) == Some("idempotency_keys_pkey") => {
-            // Evicted between the two statements is so rare that the caller may simply repeat.
-            repeat(db, order).await?.map(unrated).ok_or(SubmitError::Db(error))
+/// Where orders are handed in. Those for one pool that come at the same time are written together.
+#[derive(Debug, Clone)]
+pub struct Submitter {
+    db: PgPool,
+    pools: [Batch<Arc<Order>, Option<Admitted>>; Medium::ALL.len()],
+}
+
+impl Submitter {
+    /// A place to hand in orders, writing to `db`; what was handed in is carried through before `process` ends.
+    pub fn new(db: &PgPool, process: &Process) -> Self {
+        let pools = Medium::ALL
+            .map(|_| Batch::new(db, process, BATCH, LANES, |db, orders| admit_all(db, orders).boxed()));
+        Self { db: db.clone(), pools }
+    }
+
+    /// Accepts an order. Wake the pool afterwards.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; on any of them nothing was written.
+    pub async fn submit(&self, order: &Arc<Order>) -> Result<Receipt, SubmitError> {
+        let unrated = |submitted| Receipt { submitted, rate: None };
+        match reuse(&self.db, order).await {
+            Ok(true) => return Ok(unrated(Submitted::Cached)),
+            Ok(false) => {}
+            // It is also how a repeat shows.
+            Err(error) if is_repeat(&error) => {}
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+        for _ in 0..ROUNDS {
+            let Some(admitted) = self.admit(order).await? else { return Err(SubmitError::Suspended) };
+            match admitted.refusal.as_deref() {
+                // Unless the first one was forgotten in between, which leaves the key free for this one.
+                Some("repeat") => {
+                    if let Some(first) = repeat(&self.db, order).await? {
+                        return Ok(unrated(first));
+                    }
+                }
+                // The clock has not been here yet.
+                Some("expired_lots") => drop(billing::expire_of(&self.db, order.account, order.at).await?),
+                _ => return admitted.judge(order),
+            }
+        }
+        Err(SubmitError::Db(sqlx::Error::Protocol("grants that expired keep coming back".into())))
+    }
+
+    async fn admit(&self, order: &Arc<Order>) -> Result<Option<Admitted>, sqlx::Error> {
+        match self.pools[order.medium as usize].ask(order.clone()).await {
+            // Written by a commit whose answer was lost.
+            Err(error) if broken_constraint(&error) == Some("jobs_pkey") => {
+                written(&self.db, order).await.map(Some)
+            }
+            admitted => admitted,
+        }
     }
 }
 
+/// How often a submit makes way for what has expired. Each takes several grants, and jobs rarely give any back just then.
+const ROUNDS: u8 = 10;
+
+/// What `admit` said of an order.
+#[derive(Debug)]
+struct Admitted {
+    refusal: Option<String>,
+    hold: i64,
+    spendable: i64,
+    room: Option<i64>,
+    rate: Option<RateState>,
+    at: DateTime<Utc>,
+}
+
+impl Admitted {
+    fn judge(self, order: &Order) -> Result<Receipt, SubmitError> {
+        match (self.refusal.as_deref(), self.rate) {
+            (None, rate) => {
+                let held = Tokens::new(self.hold).unwrap_or(Tokens::ZERO);
+                Ok(Receipt { submitted: Submitted::New { held, created_at: self.at }, rate })
+            }
+            (Some("insufficient"), _) => {
+                Err(SubmitError::InsufficientTokens { needed: order.price, available: self.spendable })
+            }
+            (Some("rate_limited"), Some(rate)) => {
+                Err(SubmitError::RateLimited { rate, retry_after: rate.reset - TimeDelta::hours(1) })
+            }
+            (Some("key_limit"), _) => {
+                Err(SubmitError::KeyLimit { needed: order.price, room: self.room.unwrap_or_default().max(0) })
+            }
+            (Some(_), _) => Err(SubmitError::Suspended),
+        }
+    }
+}
+
+/// Judges orders for one pool and writes the jobs of those that are accepted, at the latest of their moments. `None`: there
+/// is no such account.
+async fn admit_all(db: &PgPool, orders: &[Arc<Order>]) -> Result<Vec<Option<Admitted>>, sqlx::Error> {
+    let mut admitted: Vec<_> = orders.iter().map(|_| None).collect();
+    let (Some(first), Some(now)) = (orders.first(), orders.iter().map(|order| order.at).max()) else {
+        return Ok(admitted);
+    };
+    let list = Columns::of(orders);
+    let rows = sqlx::query_file!(
+        "src/job/submit.sql",
+        first.medium.word(),
+        first.medium.place(),
+        now,
+        &list.accounts,
+        &list.prices,
+        &list.keys as _,
+        &list.starts as _,
+        &list.fair_intervals as _,
+        &list.idempotency_keys as _,
+        &list.body_hashes as _,
+        &list.jobs,
+        &list.users as _,
+        &list.models as _,
+        &list.tasks as _,
+        &list.providers as _,
+        &list.upstream_models as _,
+        &list.costs,
+        &list.inputs as _,
+        &list.inputs_shown as _,
+        &list.price_versions,
+        &list.price_percents,
+        &list.priorities,
+        &list.webhook_urls as _,
+        &list.webhook_events,
+        &list.metadata,
+        &list.traceparents as _,
+        &list.request_hashes as _,
+        &list.deadlines,
+        &list.hold_entries,
+        &list.borrow_entries,
+    )
+    .fetch_all(db)
+    .await?;
+    for row in rows {
+        let quota = row.per_hour.and_then(|limit| u32::try_from(limit).ok()).map(Quota::hourly);
+        let rate = quota.zip(row.rate_at).map(|(quota, full_at)| quota.state(full_at, now));
+        let (refusal, hold, spendable, room) = (row.refusal, row.hold, row.spendable, row.room);
+        if let Some(place) = usize::try_from(row.n - 1).ok().and_then(|at| admitted.get_mut(at)) {
+            *place = Some(Admitted { refusal, hold, spendable, room, rate, at: now });
+        }
+    }
+    Ok(admitted)
+}
+
+/// Orders as columns, as Postgres takes lists.
+#[derive(Default)]
+struct Columns<'a> {
+    accounts: Vec<Uuid>,
+    prices: Vec<i64>,
+    keys: Vec<Option<Uuid>>,
+    starts: Vec<Option<DateTime<Utc>>>,
+    fair_intervals: Vec<Option<PgInterval>>,
+    idempotency_keys: Vec<Option<&'a str>>,
+    body_hashes: Vec<Option<&'a [u8]>>,
+    jobs: Vec<Uuid>,
+    users: Vec<Option<Uuid>>,
+    models: Vec<&'a str>,
+    tasks: Vec<&'a str>,
+    providers: Vec<&'a str>,
+    upstream_models: Vec<&'a str>,
+    costs: Vec<Decimal>,
+    inputs: Vec<&'a Value>,
+    inputs_shown: Vec<Option<Value>>,
+    price_versions: Vec<i32>,
+    price_percents: Vec<i16>,
+    priorities: Vec<i16>,
+    webhook_urls: Vec<Option<&'a str>>,
+    /// Joined by commas: a list of lists would have to be a rectangle.
+    webhook_events: Vec<String>,
+    metadata: Vec<Value>,
+    traceparents: Vec<Option<&'a str>>,
+    request_hashes: Vec<Option<&'a [u8]>>,
+    deadlines: Vec<DateTime<Utc>>,
+    hold_entries: Vec<Uuid>,
+    borrow_entries: Vec<Uuid>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(orders: &'a [Arc<Order>]) -> Self {
+        let mut list = Self::default();
+        for order in orders {
+            let (url, events) = order.webhook_parts();
+            let (key, body_hash) = order.idempotency_parts();
+            list.accounts.push(order.account.0);
+            list.prices.push(order.price.count());
+            list.keys.push(order.actor.key().map(|key| key.0));
+            list.starts.push(order.start_at);
+            list.fair_intervals.push(order.fair_interval.map(interval));
+            list.idempotency_keys.push(key);
+            list.body_hashes.push(body_hash);
+            list.jobs.push(order.job.0);
+            list.users.push(order.actor.user().map(|user| user.0));
+            list.models.push(&order.model);
+            list.tasks.push(&order.task);
+            list.providers.push(&order.route.provider);
+            list.upstream_models.push(&order.route.upstream_model);
+            list.costs.push(order.cost_usd);
+            list.inputs.push(&order.input);
+            list.inputs_shown.push(shown(&order.input));
+            list.price_versions.push(order.price_version);
+            list.price_percents.push(order.price_percent);
+            list.priorities.push(order.priority.rank());
+            list.webhook_urls.push(url);
+            list.webhook_events.push(events.join(","));
+            list.metadata.push(serde_json::json!(order.metadata));
+            list.traceparents.push(order.traceparent.as_deref());
+            list.request_hashes.push(order.request_hash.as_deref());
+            list.deadlines.push(order.deadline);
+            list.hold_entries.push(EntryId::new().0);
+            list.borrow_entries.push(EntryId::new().0);
+        }
+        list
+    }
+}
+
+fn interval(delta: TimeDelta) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: delta.num_microseconds().unwrap_or(i64::MAX) }
+}
+
+/// An order that is known to have been accepted.
+async fn written(db: &PgPool, order: &Order) -> Result<Admitted, sqlx::Error> {
+    let row = sqlx::query!("select held_tokens, created_at from jobs where id = $1", order.job.0)
+        .fetch_one(db)
+        .await?;
+    Ok(Admitted {
+        refusal: None,
+        hold: row.held_tokens,
+        spendable: 0,
+        room: None,
+        rate: None,
+        at: row.created_at,
+    })
+}
+
 /// Answers an order with the result of an earlier job. `false` when there is none.
-async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+async fn reuse(db: &PgPool, order: &Order) -> Result<bool, sqlx::Error> {
     let Some(request_hash) = &order.request_hash else { return Ok(false) };
     let (url, events) = order.webhook_parts();
     let (key, body_hash) = order.idempotency_parts();
@@ -187,7 +339,7 @@ async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, s
         "src/job/reuse.sql",
         order.account.0,
         request_hash,
-        now,
+        order.at,
         order.job.0,
         order.actor.key().map(|key| key.0),
         order.priority.rank(),
@@ -207,87 +359,9 @@ async fn reuse(db: &PgPool, order: &Order, now: DateTime<Utc>) -> Result<bool, s
     Ok(reused.is_some())
 }
 
-/// Writes the job, or says why not; takes what has expired out of the account first, if the clock has not done so yet.
-async fn insert_current(
-    db: &PgPool,
-    order: &Order,
-    now: DateTime<Utc>,
-) -> Result<Result<Option<RateState>, SubmitError>, sqlx::Error> {
-    for _ in 0..EXPIRY_ROUNDS {
-        match insert(db, order, now).await? {
-            Some(decided) => return Ok(decided),
-            None => drop(billing::expire_of(db, order.account, now).await?),
-        }
-    }
-    Err(sqlx::Error::Protocol("grants that expired keep coming back".into()))
-}
-
-/// Writes the job, or says why not; `None`: something in the account has expired and is still there.
-async fn insert(
-    db: &PgPool,
-    order: &Order,
-    now: DateTime<Utc>,
-) -> Result<Option<Result<Option<RateState>, SubmitError>>, sqlx::Error> {
-    let (url, events) = order.webhook_parts();
-    let (key, body_hash) = order.idempotency_parts();
-    let row = sqlx::query_file!(
-        "src/job/submit.sql",
-        order.account.0,
-        order.price.count(),
-        order.medium.word(),
-        order.medium.place(),
-        order.job.0,
-        order.actor.key().map(|key| key.0),
-        order.model,
-        order.task,
-        order.route.provider,
-        order.route.upstream_model,
-        order.cost_usd,
-        order.input,
-        order.priority.rank(),
-        url,
-        events,
-        serde_json::json!(order.metadata),
-        order.traceparent,
-        now,
-        order.deadline,
-        order.start_at,
-        EntryId::new().0,
-        key,
-        body_hash,
-        order.request_hash,
-        shown(&order.input),
-        order.fair_interval.map(interval),
-        order.actor.user().map(|user| user.0),
-        order.price_version,
-        order.price_percent,
-        EntryId::new().0,
-        now.date_naive(),
-    )
-    .fetch_optional(db)
-    .await?;
-    let Some(row) = row else { return Ok(Some(Err(SubmitError::Suspended))) };
-    let quota = row.per_hour.and_then(|limit| u32::try_from(limit).ok()).map(Quota::hourly);
-    let rate = quota.zip(row.rate_at).map(|(quota, full_at)| quota.state(full_at, now));
-    let decided = match (row.refusal.as_deref(), rate) {
-        (None, _) => Ok(rate),
-        (Some("expired_lots"), _) => return Ok(None),
-        (Some("insufficient"), _) => {
-            Err(SubmitError::InsufficientTokens { needed: order.price, available: row.spendable })
-        }
-        (Some("rate_limited"), Some(rate)) => {
-            Err(SubmitError::RateLimited { rate, retry_after: rate.reset - TimeDelta::hours(1) })
-        }
-        (Some("key_limit"), _) => {
-            Err(SubmitError::KeyLimit { needed: order.price, room: row.room.unwrap_or_default().max(0) })
-        }
-        (Some(_), _) => Err(SubmitError::Suspended),
-    };
-    Ok(Some(decided))
-}
-
-fn interval(delta: TimeDelta) -> PgInterval {
-    PgInterval { months: 0, days: 0, microseconds: delta.num_microseconds().unwrap_or(i64::MAX) }
+/// Whether a statement failed because its idempotency key was used before.
+fn is_repeat(error: &sqlx::Error) -> bool {
+    broken_constraint(error) == Some("idempotency_keys_pkey")
 }
 
 /// The job that the order's key was used for before, if it was.
@@ -316,33 +390,5 @@ pub async fn first_of(
         Some(first) if first.body_hash == given.body_hash => Ok(Some(first.job)),
         Some(_) => Err(SubmitError::KeyReused),
         None => Ok(None),
-    }
-}
-
-/// How often a submit makes way for what has expired. Each takes several grants, and jobs rarely give any back just then.
-const EXPIRY_ROUNDS: u8 = 10;
-
-/// Data URLs longer than this are not shown back: the caller has the bytes, and every look would carry them again.
-const DATA_URL_SHOWN_LEN: usize = 64;
-
-/// What is shown of an input, where that is less than all of it.
-fn shown(input: &Value) -> Option<Value> {
-    let shortened = without_data(input);
-    (shortened != *input).then_some(shortened)
-}
-
-/// The input with each data URL in it cut to its head.
-fn without_data(value: &Value) -> Value {
-    match value {
-        Value::String(text) if text.starts_with("data:") && text.len() > DATA_URL_SHOWN_LEN => {
-            let head: String =
-                text.split(',').next().unwrap_or("data:").chars().take(DATA_URL_SHOWN_LEN).collect();
-            Value::String(format!("{head},… ({} characters)", text.len()))
-        }
-        Value::Array(items) => Value::Array(items.iter().map(without_data).collect()),
-        Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(name, value)| (name.clone(), without_data(value))).collect())
-        }
-        other => other.clone(),
     }
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::{Job, StoredFile, files_of};
+use super::{Job, Order, Status, StoredFile, files_of, order::shown};
 use crate::{
+    billing::Tokens,
     id::{FileId, JobId},
     storage::Storage,
 };
@@ -84,6 +85,40 @@ impl Renderer {
             views.push(self.view(job, &shown));
         }
         Ok(views)
+    }
+
+    /// A job as it was ordered, before anything else has become of it. Its place in the queue is not known: counting it costs
+    /// more than the submit.
+    pub fn accepted(&self, order: &Order, held: Tokens, created_at: DateTime<Utc>) -> JobView {
+        let phase = if order.start_at.is_some() { "scheduled" } else { "queued" };
+        self.view(
+            Job {
+                id: order.job,
+                account: order.account,
+                status: Status::Queued.word().into(),
+                phase: phase.into(),
+                progress: None,
+                queue_position: None,
+                model: order.model.clone(),
+                medium: order.medium.word().into(),
+                task: order.task.clone(),
+                input: shown(&order.input).unwrap_or_else(|| order.input.clone()),
+                output: None,
+                error_code: None,
+                error_message: None,
+                error_retryable: None,
+                held_tokens: held.count(),
+                charged_tokens: None,
+                attempts: 0,
+                metadata: json!(order.metadata),
+                created_at,
+                started_at: None,
+                finished_at: None,
+                deadline: order.deadline,
+                expires_at: None,
+            },
+            &[],
+        )
     }
 
     async fn file(

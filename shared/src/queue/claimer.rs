@@ -1,21 +1,27 @@
 //! The claimer: one a process and pool, leasing jobs for the slots that are free and for no more.
 
-use std::time::Instant;
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Shared, Work};
 use crate::{
-    job::{claim, promote, release},
+    job::{Claim, claim, promote, release},
     wake::{Wake, rest},
 };
 
 /// Most jobs of one claim.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
+/// How often the pool's virtual time follows the claims of a busy worker.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
     // Subscribed before the first look, so that a hint in between is not lost.
     let mut hints = shared.wakes.listen();
     let mut promoted_at = Instant::now();
+    let mut clock_moved_at: Option<Instant> = None;
     promote_due(&shared).await;
     loop {
         if promoted_at.elapsed() >= shared.config.timing.poll {
@@ -24,7 +30,11 @@ pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
         }
         let Some(slots) = shared.process.free_slots(&shared.slots, BATCH).await else { return };
         let wanted = slots.len();
-        let found = match claim_for(&shared, slots, &outgoing).await {
+        let moves_clock = clock_moved_at.is_none_or(|at| at.elapsed() >= CLOCK_STEP);
+        if moves_clock {
+            clock_moved_at = Some(Instant::now());
+        }
+        let found = match claim_for(&shared, slots, moves_clock, &outgoing).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, pool = shared.config.pool.word(), "claim failed; trying again");
@@ -49,12 +59,19 @@ async fn promote_due(shared: &Shared) {
 async fn claim_for(
     shared: &Shared,
     slots: Vec<OwnedSemaphorePermit>,
+    moves_clock: bool,
     outgoing: &mpsc::Sender<Work>,
 ) -> Result<usize, sqlx::Error> {
     let config = &shared.config;
-    let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-    let now = shared.clock.now();
-    let claimed = claim(&shared.db, config.pool, &config.worker, limit, config.timing.lease, now).await?;
+    let wanted = Claim {
+        pool: config.pool,
+        worker: &config.worker,
+        limit: i64::try_from(slots.len()).unwrap_or(i64::MAX),
+        lease: config.timing.lease,
+        floors: shared.floors.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        moves_clock,
+    };
+    let claimed = claim(&shared.db, &wanted, shared.clock.now()).await?;
     let found = claimed.len();
     metrics::counter!("kiln_jobs_claimed_total", "pool" => config.pool.word())
         .increment(u64::try_from(found).unwrap_or(0));
@@ -67,7 +84,7 @@ async fn claim_for(
         }
     }
     if !unsent.is_empty() {
-        release(&shared.db, &unsent).await?;
+        release(&shared.db, &unsent, shared.clock.now()).await?;
     }
     Ok(found)
 }

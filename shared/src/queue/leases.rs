@@ -54,12 +54,13 @@ impl Leases {
 
     /// Passes on what a beat for `asked` brought back.
     pub(super) fn signal(&self, asked: &[Lease], beats: &[Beat]) {
+        let answers: HashMap<_, _> = beats.iter().map(|beat| (beat.job, beat.cancel_requested)).collect();
         let kept = self.lock();
         for lease in asked {
             // Dropped since it was asked for: the job has ended, which is no loss.
             let Some(entry) = kept.get(&lease.token) else { continue };
-            match beats.iter().find(|beat| beat.job == lease.job) {
-                Some(beat) if beat.cancel_requested => entry.canceled.cancel(),
+            match answers.get(&lease.job) {
+                Some(true) => entry.canceled.cancel(),
                 Some(_) => {}
                 None => entry.lost.cancel(),
             }

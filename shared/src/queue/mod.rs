@@ -1,19 +1,20 @@
 //! Our queue behind apalis: the [`Backend`] of a pool over the `queue` table.
 //!
-//! apalis runs the handlers; this decides what they get. Three tasks of ours do all the input and output, so that the
+//! apalis runs the handlers; this decides what they get. Tasks of ours do all the input and output, so that the
 //! `poll_…` methods never wait and never fail: the **claimer** leases jobs for free slots only, the **beater** keeps every
-//! lease of the process alive (also while draining) and brings back cancels and losses, and the hints come from
-//! [`crate::wake`]. A database that is away is waited for: no error here ends a worker.
+//! lease of the process alive (also while draining) and brings back cancels and losses, the **surveyor** finds where claims
+//! begin, and the hints come from [`crate::wake`]. A database that is away is waited for: no error here ends a worker.
 //! Deliberately absent: acknowledgements. A job's end is written by `job::close`, fenced by the lease.
 
 mod beater;
 mod claimer;
 mod leases;
+mod surveyor;
 
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, RwLock},
     task::{Context, Poll},
 };
 
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::SharedClock,
     config,
-    job::{Claimed, Medium, release},
+    job::{Claimed, Floors, Medium, release},
     process::Process,
     wake::Wakes,
 };
@@ -70,6 +71,7 @@ struct Shared {
     config: Arc<QueueConfig>,
     slots: Arc<Semaphore>,
     leases: Leases,
+    floors: Arc<RwLock<Floors>>,
     /// Tripped when the last job has ended: the beater may rest.
     closed: CancellationToken,
 }
@@ -103,12 +105,14 @@ impl Queue {
             process: process.clone(),
             slots: Arc::new(Semaphore::new(config.slots)),
             leases: Leases::default(),
+            floors: Arc::default(),
             closed: CancellationToken::new(),
             config: Arc::new(config),
         };
         let (outgoing, incoming) = mpsc::channel(shared.config.slots);
         process.spawn(claimer::run(shared.clone(), outgoing));
         process.spawn(beater::run(shared.clone()));
+        process.spawn(surveyor::run(shared.clone()));
         Self { shared, incoming, closing: None }
     }
 
@@ -122,7 +126,7 @@ impl Queue {
 async fn close(shared: Shared, unbegun: Vec<Work>) {
     let leases: Vec<_> = unbegun.iter().map(|work| work.claimed.lease).collect();
     if !leases.is_empty()
-        && let Err(error) = release(&shared.db, &leases).await
+        && let Err(error) = release(&shared.db, &leases, shared.clock.now()).await
     {
         tracing::warn!(%error, count = leases.len(), "leases not released; they lapse by themselves");
     }

@@ -10,13 +10,13 @@ use cli::embedded::S3Server;
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
 use shared::{
-    account::{self, KeyRole},
+    account::{self, KeyRole, Keyring},
     billing,
     catalog::Catalog,
     clock::{Clock, ManualClock, SystemClock},
     config,
     id::{AccountId, EntryId, GrantId},
-    job::{self, Claimed, Medium, Renderer},
+    job::{self, Claim, Claimed, Floors, Medium, Renderer, Submitter},
     notice,
     price::Prices,
     process::Process,
@@ -116,7 +116,7 @@ impl TestApp {
             allow_private: settings.allow_private,
             timing: settings.timing.clone(),
         }
-        .into_ctx()
+        .into_ctx(&process)
         .expect("a worker's context");
         let delivery = notify::Ctx {
             db: db.clone(),
@@ -146,6 +146,8 @@ impl TestApp {
         };
         let door = api::Ctx {
             db: db.clone(),
+            keyring: Keyring::new(&db, &process),
+            submitter: Submitter::new(&db, &process),
             clock: clock.clone(),
             prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
             wakes,
@@ -254,8 +256,15 @@ impl TestApp {
     /// Leases whatever is due in a pool.
     pub async fn claim(&self, pool: Medium) -> Vec<Claimed> {
         job::promote(&self.db, pool, self.now()).await.expect("promote");
+        self.claim_at_most(pool, 100).await
+    }
+
+    /// Leases so many of the jobs that are runnable.
+    pub async fn claim_at_most(&self, pool: Medium, limit: i64) -> Vec<Claimed> {
         let lease = self.worker.timing.lease;
-        job::claim(&self.db, pool, "test", 100, lease, self.now()).await.expect("claim")
+        let wanted =
+            Claim { pool, worker: "test", limit, lease, floors: Floors::default(), moves_clock: true };
+        job::claim(&self.db, &wanted, self.now()).await.expect("claim")
     }
 
     /// Runs every job that is due now, once; says how many there were.

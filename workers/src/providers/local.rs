@@ -38,6 +38,10 @@ impl Provider for Local {
         AfterAmbiguity::SubmitAgain
     }
 
+    fn is_billed(&self) -> bool {
+        false
+    }
+
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let bad = |why: String| ProviderError::new(ErrorClass::BadInput, why);
         if call.task != "image.vectorize" {

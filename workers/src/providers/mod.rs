@@ -176,7 +176,13 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     /// Which way this vendor errs after an ambiguous submit; each adapter's module docs say why.
     fn after_ambiguity(&self) -> AfterAmbiguity;
 
-    /// Hands the work over. Called at most once an attempt, after the intent is recorded.
+    /// Whether somebody sends us a bill for the work. Where nobody does, it is begun without writing an intent first, and done
+    /// again when its end is not known.
+    fn is_billed(&self) -> bool {
+        true
+    }
+
+    /// Hands the work over. Called at most once an attempt, after the intent is recorded if it is billed.
     ///
     /// # Errors
     /// [`ErrorClass::Ambiguous`] whenever the vendor may have accepted; every other class means it surely did not.

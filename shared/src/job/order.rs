@@ -1,0 +1,120 @@
+//! An order: a job with everything decided and nothing written yet.
+//!
+//! Whoever takes a request makes one, checked and priced from memory; `submit.rs` holds its price and writes the job, or
+//! says why not. Deliberately absent: any judgement of the account, which only the locked row allows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use super::{Medium, Priority};
+use crate::{
+    account::Actor,
+    billing::Tokens,
+    catalog::Route,
+    id::{AccountId, JobId},
+};
+
+/// A job as ordered: everything decided, nothing written yet.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The id it will have.
+    pub job: JobId,
+    /// When it was ordered.
+    pub at: DateTime<Utc>,
+    /// Who pays.
+    pub account: AccountId,
+    /// Who ordered it.
+    pub actor: Actor,
+    /// Public model name.
+    pub model: String,
+    /// Task word.
+    pub task: String,
+    /// Medium and pool.
+    pub medium: Medium,
+    /// Where it will be made.
+    pub route: Route,
+    /// What one success costs us there at most, in USD.
+    pub cost_usd: Decimal,
+    /// Input, checked against the model's schema.
+    pub input: Value,
+    /// Tokens to hold: the most it may cost, after the account's discount.
+    pub price: Tokens,
+    /// Which version of its model's price that is.
+    pub price_version: i32,
+    /// Which part of the list price the account pays, in percent.
+    pub price_percent: i16,
+    /// How often a subscriber with too few tokens may have this model free, as the time between two; `None`: never.
+    pub fair_interval: Option<TimeDelta>,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// Whom to tell of the end.
+    pub webhook: Option<Webhook>,
+    /// The caller's own pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Not before this.
+    pub start_at: Option<DateTime<Utc>>,
+    /// Past this it expires.
+    pub deadline: DateTime<Utc>,
+    /// The caller's promise that a repeat is a repeat.
+    pub idempotency: Option<Idempotency>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// SHA-256 of model and input, where the same request may be answered from the cache.
+    pub request_hash: Option<Vec<u8>>,
+}
+
+impl Order {
+    pub(super) fn webhook_parts(&self) -> (Option<&str>, &[String]) {
+        self.webhook.as_ref().map_or((None, &[]), |webhook| (Some(&webhook.url), &webhook.events))
+    }
+
+    pub(super) fn idempotency_parts(&self) -> (Option<&str>, Option<&[u8]>) {
+        self.idempotency.as_ref().map_or((None, None), |given| (Some(&given.key), Some(&given.body_hash)))
+    }
+}
+
+/// Whom to tell of a job's end.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Where to post.
+    pub url: String,
+    /// Which ends to tell of, as `job.succeeded`; empty means all.
+    pub events: Vec<String>,
+}
+
+/// A caller's Idempotency-Key and the body it came with.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// The key, unique within the account for 24 hours.
+    pub key: String,
+    /// SHA-256 of the body, to tell a repeat from a misuse.
+    pub body_hash: Vec<u8>,
+}
+
+/// Data URLs longer than this are not shown back: the caller has the bytes, and every look would carry them again.
+const DATA_URL_SHOWN_LEN: usize = 64;
+
+/// What is shown of an input, where that is less than all of it.
+pub(super) fn shown(input: &Value) -> Option<Value> {
+    let shortened = without_data(input);
+    (shortened != *input).then_some(shortened)
+}
+
+/// The input with each data URL in it cut to its head.
+fn without_data(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text.starts_with("data:") && text.len() > DATA_URL_SHOWN_LEN => {
+            let head: String =
+                text.split(',').next().unwrap_or("data:").chars().take(DATA_URL_SHOWN_LEN).collect();
+            Value::String(format!("{head},… ({} characters)", text.len()))
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_data).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), without_data(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
