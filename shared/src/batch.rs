@@ -111,6 +111,8 @@ impl<T, R> Inner<T, R> {
 /// One lane, until nobody waits.
 async fn run<T: Send + Sync, R: Send>(batch: Arc<Inner<T, R>>) {
     loop {
+        // Whoever is ready now joins, without waiting for anybody.
+        tokio::task::yield_now().await;
         let (items, callers) = batch.next();
         if items.is_empty() {
             return;

@@ -85,3 +85,49 @@ pub async fn audit(db: &PgPool) -> Result<Vec<Drift>, sqlx::Error> {
     .fetch_all(db)
     .await
 }
+
+/// A row that refers to one that is not there. Any such row is a defect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Its table.
+    pub table: String,
+    /// What it refers to.
+    pub refers_to: String,
+}
+
+/// Most strays that are looked for at once: the first says what is wrong.
+const STRAYS_MAX: i64 = 100;
+
+/// Rows of the hot tables whose job, account or price does not exist: their statements lock or read what they refer to, and
+/// no foreign key looks it up once more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn strays(db: &PgPool) -> Result<Vec<Stray>, sqlx::Error> {
+    sqlx::query_as!(
+        Stray,
+        r#"
+        select s.of as "table!", s.refers_to as "refers_to!" from (
+            select 'jobs' as of, 'account ' || r.account_id as refers_to from jobs r
+            where not exists (select from accounts where id = r.account_id)
+            union all
+            select 'jobs', format('version %s of the price of %s', r.price_version, r.model) from jobs r
+            where r.price_version is not null
+              and not exists (select from prices p where p.model = r.model and p.version = r.price_version)
+            union all
+            select 'ledger', 'account ' || r.account_id from ledger r
+            where not exists (select from accounts where id = r.account_id)
+            union all
+            select 'attempts', 'job ' || r.job_id from attempts r where not exists (select from jobs where id = r.job_id)
+            union all
+            select 'files', 'job ' || r.job_id from files r where not exists (select from jobs where id = r.job_id)
+            union all
+            select 'notices', 'job ' || r.job_id from notices r where not exists (select from jobs where id = r.job_id)
+        ) s
+        limit $1
+        "#,
+        STRAYS_MAX,
+    )
+    .fetch_all(db)
+    .await
+}

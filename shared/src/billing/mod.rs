@@ -21,7 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use adjust::{ADJUST_MAX, Adjustment, REFERENCE_LEN, adjust};
-pub use audit::{Drift, audit};
+pub use audit::{Drift, Stray, audit, strays};
 pub use balance::{Balance, MoveError, balance, take_back};
 pub use expire::{expire_grants, expire_of};
 pub use grant::{Gift, Grant, Source, give, grants};

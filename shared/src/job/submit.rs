@@ -29,8 +29,9 @@ use crate::{
 
 /// Most orders of one statement: from here on more of them no longer make each cheaper.
 const BATCH: usize = 64;
-/// Statements at once for each pool. Two keep Postgres busy while we prepare; more would wait for the same accounts.
-const LANES: usize = 2;
+/// Statements at once for each pool: the more wait for the one that is under way, the less each of them costs, and a second
+/// one would often wait for the accounts of the first.
+const LANES: usize = 1;
 
 /// What came of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
