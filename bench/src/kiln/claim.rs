@@ -94,7 +94,8 @@ pub async fn take(ground: &Ground, db: &PgPool, ones: usize, hundreds: usize) ->
     let mut taken = Taken::default();
     for limit in std::iter::repeat_n(1, ones).chain(std::iter::repeat_n(100, hundreds)) {
         let began = Instant::now();
-        let claimed = job::claim(db, Medium::Text, "bench", limit, LEASE, Utc::now()).await?;
+        let wanted = job::Claim { pool: Medium::Text, worker: "bench", limit, lease: LEASE, floors: job::Floors::default(), moves_clock: true };
+        let claimed = job::claim(db, &wanted, Utc::now()).await?;
         if limit == 1 {
             taken.ones.add(began.elapsed())
         } else {

@@ -1,10 +1,10 @@
 //! Rows as Kiln itself writes them, to be copied by the million: a real worker takes one job as far as it is wanted.
 
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::{Duration, Instant}};
 
 use anyhow::{Result, ensure};
-use chrono::Utc;
-use shared::job;
+
+use shared::{job::Submitter, process::Process};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
@@ -23,9 +23,9 @@ pub enum Stage {
 /// Submits a job of a model to `database` and lets a worker take it to a stage.
 pub async fn make(run: &Run, database: &str, db: &PgPool, model: &str, stage: Stage) -> Result<Uuid> {
     let ground = run.ground()?;
-    let order = ground.order(&ground.customers[0], model)?;
+    let order = Arc::new(ground.order(&ground.customers[0], model)?);
     let id = order.job.0;
-    job::submit(db, &order, Utc::now()).await?;
+    Submitter::new(db, &Process::new()).submit(&order).await?;
     let words = run.folder("exemplar")?;
     let parked = if stage == Stage::Parked { "--parks" } else { "" };
     let arguments = [

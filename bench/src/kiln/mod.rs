@@ -24,8 +24,9 @@ use shared::{
     catalog::Catalog,
     db,
     id::{AccountId, JobId, KeyId},
-    job::{self, Order, Priority, Webhook},
+    job::{Order, Priority, Submitter, Webhook},
     price,
+    process::Process,
 };
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -116,6 +117,7 @@ impl Ground {
         let now = Utc::now();
         Ok(Order {
             job: JobId::new(),
+            at: now,
             account: customer.account,
             actor: Actor::Key(customer.key),
             model: model.id.clone(),
@@ -143,9 +145,10 @@ impl Ground {
     /// Submits `count` jobs of a model, in turn for the customers given.
     pub async fn submit(&self, db: &PgPool, customers: &[Customer], model: &str, count: usize) -> Result<()> {
         let orders = (0..count).map(|turn| self.order(&customers[turn % customers.len()], model));
+        let submitter = &Submitter::new(db, &Process::new());
         stream::iter(orders)
             .map(|order| async {
-                job::submit(db, &order?, Utc::now()).await?;
+                submitter.submit(&Arc::new(order?)).await?;
                 anyhow::Ok(())
             })
             .buffer_unordered(FILLING)

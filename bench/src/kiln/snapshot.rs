@@ -69,7 +69,7 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
 /// Times some claims and gives back what was claimed.
 async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
     let taken = claim::take(run.ground()?, db, 200, 10).await?;
-    job::release(db, &taken.leases).await?;
+    job::release(db, &taken.leases, chrono::Utc::now()).await?;
     Ok(taken)
 }
 

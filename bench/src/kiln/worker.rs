@@ -103,7 +103,7 @@ pub async fn main(options: Options) -> Result<()> {
         allow_private: true,
         timing: config::Queue { drain: Duration::from_secs(5), ..config::Queue::default() },
     };
-    let ctx = workers::Ctx { providers: Providers::new(vec![provider.clone()]), ..parts.into_ctx()? };
+    let ctx = workers::Ctx { providers: Providers::new(vec![provider.clone()]), ..parts.into_ctx(&process)? };
     child::say(&options.words.join("began"), &Utc::now().timestamp_micros())?;
     if options.expect > 0 {
         let (provider, words, expect) = (provider.clone(), options.words.clone(), options.expect);

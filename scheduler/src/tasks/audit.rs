@@ -1,4 +1,5 @@
-//! Checks the books: balances against the ledger, holds against the open jobs, lots of grants against both.
+//! Checks the books: balances against the ledger, holds against the open jobs, lots of grants against both, and that every
+//! row of the hot tables refers to something.
 //!
 //! Drift is always a defect, so it is shown in every way there is: the metric, the log, the run that fails, and once a day a
 //! mail to the operator.
@@ -22,9 +23,16 @@ pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
         for drift in &drifted {
             tracing::error!(account.id = %drift.account, ?drift, "balances of {} are not those of the ledger", drift.account);
         }
+        let strays = billing::strays(&ctx.db).await?;
+        for stray in &strays {
+            tracing::error!(table = stray.table, "a row of {} refers to {}, which does not exist", stray.table, stray.refers_to);
+        }
         if !drifted.is_empty() {
             tell(ctx, &drifted).await?;
             bail!("{} accounts have drifted from the ledger", drifted.len());
+        }
+        if !strays.is_empty() {
+            bail!("{} rows refer to what does not exist", strays.len());
         }
         Ok(())
     }

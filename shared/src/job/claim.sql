@@ -1,6 +1,10 @@
 -- Leases up to $3 jobs of pool $1: those whose wait is over, then new ones in fair order. Each walk begins at its floor: what is
 -- below has been claimed, and as long as somebody holds an old snapshot its entries cannot be cleared away.
-with due as (
+with unwaited as (
+    -- The disk need not be waited for: a claim that a crash undoes is made again, under another token. Whatever the worker writes
+    -- under this one is flushed with it or after it.
+    select set_config('synchronous_commit', 'off', true) as off
+), due as (
     select job_id from queue
     where pool = $1 and lease_token is null and run_at >= $7 and run_at <= $2 and started_at is not null
     order by run_at
@@ -37,7 +41,8 @@ select c.job_id as "job: JobId", c.lease_token as "token!: LeaseToken", c.tries,
        c.checkpoint as "checkpoint: Json<Value>", j.account_id as "account: AccountId", j.model, j.task, j.provider,
        j.upstream_model, j.input, j.held_tokens, j.traceparent, j.price_percent, j.cost_usd, j.price_version,
        p.rules as "price_rules?"
-from claimed c
+from unwaited u
+cross join claimed c
 join jobs j on j.id = c.job_id
 left join prices p on p.model = j.model and p.version = j.price_version
 order by c.place

@@ -11,8 +11,10 @@ use crate::{batch::Batch, process::Process};
 
 /// Most rows of one statement.
 const BATCH: usize = 512;
-/// Statements at once of each kind: one is under way while the next gathers.
+/// Statements at once that touch nothing but their own jobs: one is under way while the next gathers.
 const LANES: usize = 2;
+/// Statements at once that end jobs: a second one would only wait for the accounts of the first.
+const CLOSING_LANES: usize = 1;
 
 /// The writes of a worker process; clones share.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ impl Writes {
         Self {
             intents: Batch::new(db, process, BATCH, LANES, |db, list| begin_all(db, list).boxed()),
             parkings: Batch::new(db, process, BATCH, LANES, |db, list| park_all(db, list).boxed()),
-            closings: Batch::new(db, process, BATCH, LANES, |db, list| close_all(db, list).boxed()),
+            closings: Batch::new(db, process, BATCH, CLOSING_LANES, |db, list| close_all(db, list).boxed()),
         }
     }
 

@@ -74,6 +74,8 @@ pub async fn check(db: &PgPool, simulator: &Simulator, storage: &Storage) {
     }
     let drifted = billing::audit(db).await.expect("audit");
     assert!(drifted.is_empty(), "balances are the fold of the ledger: {drifted:?}");
+    let strays = billing::strays(db).await.expect("look for strays");
+    assert!(strays.is_empty(), "every row refers to one that exists: {strays:?}");
     check_submits(db, simulator).await;
     check_storage(db, storage).await;
     let unused = simulator.unused().await;
