@@ -1,0 +1,120 @@
+//! What Kiln set out to reach, and what is compared with others, on one page.
+
+/// Which side of the goal is the good one.
+#[derive(Debug, Clone, Copy)]
+pub enum Side {
+    /// At least that.
+    Least(f64),
+    /// Less than that.
+    Below(f64),
+    /// Between the two.
+    Within(f64, f64),
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal {
+    /// In words.
+    pub what: &'static str,
+    /// The measure it is of.
+    pub measure: &'static str,
+    /// The variant of that measure.
+    pub variant: &'static str,
+    /// The figure of that variant.
+    pub figure: &'static str,
+    /// What is to be reached.
+    pub side: Side,
+    /// Unit, after the number.
+    pub unit: &'static str,
+}
+
+const fn goal(
+    what: &'static str,
+    [measure, variant, figure]: [&'static str; 3],
+    side: Side,
+    unit: &'static str,
+) -> Goal {
+    Goal { what, measure, variant, figure, side, unit }
+}
+
+/// All goals.
+pub const ALL: &[Goal] = &[
+    goal(
+        "`POST /v1/jobs`, 16 clients, one account",
+        ["submit", "16 clients, 1 account", "per_second"],
+        Side::Least(3000.0),
+        "/s",
+    ),
+    goal("its 99th percentile", ["submit", "16 clients, 1 account", "p99_ms"], Side::Below(25.0), "ms"),
+    goal(
+        "`POST /v1/jobs`, 16 clients, 16 accounts",
+        ["submit", "16 clients, 16 accounts", "per_second"],
+        Side::Least(3000.0),
+        "/s",
+    ),
+    goal("its 99th percentile", ["submit", "16 clients, 16 accounts", "p99_ms"], Side::Below(25.0), "ms"),
+    goal(
+        "`POST /v1/jobs`, 64 clients, 1000 accounts",
+        ["submit", "64 clients, 1000 accounts", "per_second"],
+        Side::Least(7000.0),
+        "/s",
+    ),
+    goal(
+        "queued jobs brought to their end by one process",
+        ["drain", "100 accounts", "per_second"],
+        Side::Least(15_000.0),
+        "/s",
+    ),
+    goal(
+        "from the request to the provider's call, median",
+        ["start", "idle system", "p50_ms"],
+        Side::Below(5.0),
+        "ms",
+    ),
+    goal("its 99th percentile", ["start", "idle system", "p99_ms"], Side::Below(15.0), "ms"),
+    goal(
+        "claim of 1 beside 2 000 000 jobs, against none",
+        ["claim", "ratio", "of_1"],
+        Side::Within(0.8, 1.2),
+        "×",
+    ),
+    goal(
+        "claim of 100 beside 2 000 000 jobs, against none",
+        ["claim", "ratio", "of_100"],
+        Side::Within(0.8, 1.2),
+        "×",
+    ),
+    goal(
+        "memory of a worker that looks after 100 000 videos",
+        ["parked", "100000 videos", "worker_peak_rss_mb"],
+        Side::Below(300.0),
+        "MB",
+    ),
+    goal(
+        "a light account's wait beside a heavy one, against without, median",
+        ["fair", "ratio", "p50"],
+        Side::Below(2.0),
+        "×",
+    ),
+];
+
+impl Goal {
+    /// Whether a figure reaches it.
+    pub fn is_met(&self, figure: f64) -> bool {
+        match self.side {
+            Side::Least(least) => figure >= least,
+            Side::Below(most) => figure < most,
+            Side::Within(least, most) => (least..=most).contains(&figure),
+        }
+    }
+
+    /// The goal in words.
+    pub fn words(&self) -> String {
+        let unit = self.unit;
+        match self.side {
+            Side::Least(least) => format!("≥ {least} {unit}"),
+            Side::Below(most) => format!("< {most} {unit}"),
+            Side::Within(least, most) => format!("{least} – {most} {unit}"),
+        }
+    }
+}

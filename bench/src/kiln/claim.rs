@@ -1,0 +1,107 @@
+//! Whether a claim takes longer because of jobs that are not to be claimed: beside none, and beside a million that wait for
+//! their providers and a million that have ended.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use chrono::Utc;
+use shared::job::{self, Lease, Medium};
+use sqlx::PgPool;
+
+use super::{
+    Ground, TEMPLATE,
+    exemplar::{self, Stage},
+};
+use crate::{report::Figures, run::Run, stats::Times};
+
+/// The two databases, which stay for all rounds.
+const EMPTY: &str = "kiln_claim_empty";
+const FULL: &str = "kiln_claim_full";
+/// Model of all jobs here.
+const MODEL: &str = "gpt-4o";
+/// Lease of a claim.
+const LEASE: Duration = Duration::from_secs(45);
+
+/// One round on both.
+pub async fn round(run: &Run, round: usize) -> Result<()> {
+    let many = run.either(1_000_000, 50_000);
+    let mut medians = Vec::new();
+    for (database, variant) in
+        [(EMPTY, "beside no other jobs".to_owned()), (FULL, format!("beside {many} parked and {many} ended"))]
+    {
+        if !run.server.has(database).await? {
+            make(run, database, if database == FULL { many } else { 0 }).await?;
+        }
+        let db = run.server.pool(database, 16).await?;
+        let taken = take(run.ground()?, &db, run.either(300, 100), run.either(20, 5)).await?;
+        db.close().await;
+        let mut figures = Figures::default();
+        taken.note("", &mut figures);
+        run.results.add("claim", &variant, round, figures)?;
+        medians.push((taken.ones.ms(0.5), taken.hundreds.ms(0.5)));
+    }
+    let mut ratio = Figures::default();
+    ratio.set("of_1", medians[1].0 / medians[0].0);
+    ratio.set("of_100", medians[1].1 / medians[0].1);
+    run.results.add("claim", "ratio", round, ratio)
+}
+
+async fn make(run: &Run, database: &str, many: usize) -> Result<()> {
+    run.server.create(database, TEMPLATE).await?;
+    let db = run.server.pool(database, 4).await?;
+    if many > 0 {
+        let parked = exemplar::make(run, database, &db, MODEL, Stage::Parked).await?;
+        let later =
+            [("run_at", "now() + interval '6 hours' + n * interval '1 millisecond'"), ("tag", "n::bigint")];
+        exemplar::copy(run, &db, parked, Stage::Parked, many, &later).await?;
+        let ended = exemplar::make(run, database, &db, MODEL, Stage::Succeeded).await?;
+        exemplar::copy(run, &db, ended, Stage::Succeeded, many, &[]).await?;
+        // The exemplar would be due soon.
+        sqlx::query("update queue set run_at = now() + interval '6 hours' where job_id = $1")
+            .bind(parked)
+            .execute(&db)
+            .await?;
+    }
+    sqlx::raw_sql("checkpoint").execute(&db).await?;
+    db.close().await;
+    Ok(())
+}
+
+/// How long claims took.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Claims of one job.
+    pub ones: Times,
+    /// Claims of a hundred.
+    pub hundreds: Times,
+    /// What was claimed.
+    pub leases: Vec<Lease>,
+}
+
+impl Taken {
+    /// Notes them under names that begin with `prefix`.
+    pub fn note(&self, prefix: &str, figures: &mut Figures) {
+        figures.set(&format!("{prefix}claim_of_1_p50_ms"), self.ones.ms(0.5));
+        figures.set(&format!("{prefix}claim_of_1_p99_ms"), self.ones.ms(0.99));
+        figures.set(&format!("{prefix}claim_of_100_p50_ms"), self.hundreds.ms(0.5));
+        figures.set(&format!("{prefix}claim_of_100_max_ms"), self.hundreds.max_ms());
+    }
+}
+
+/// Submits some more jobs than are claimed, and claims them, one by one and by the hundred.
+pub async fn take(ground: &Ground, db: &PgPool, ones: usize, hundreds: usize) -> Result<Taken> {
+    ground.submit(db, &ground.customers[..100], MODEL, ones + 100 * hundreds + 500).await?;
+    let mut taken = Taken::default();
+    for limit in std::iter::repeat_n(1, ones).chain(std::iter::repeat_n(100, hundreds)) {
+        let began = Instant::now();
+        let claimed = job::claim(db, Medium::Text, "bench", limit, LEASE, Utc::now()).await?;
+        if limit == 1 {
+            taken.ones.add(began.elapsed())
+        } else {
+            taken.hundreds.add(began.elapsed())
+        }
+        ensure!(claimed.len() as i64 == limit, "{} jobs were claimed instead of {limit}", claimed.len());
+        taken.leases.extend(claimed.iter().map(|claimed| claimed.lease));
+    }
+    Ok(taken)
+}

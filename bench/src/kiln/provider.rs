@@ -1,0 +1,127 @@
+//! The provider that is called in place of a vendor: it answers at once or after a while, and notes when it was asked.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use workers::providers::{AfterAmbiguity, Artifacts, Call, Pending, Provider, ProviderError, Step};
+
+use crate::stats::Times;
+
+/// How the provider behaves.
+#[derive(Debug)]
+pub struct Bench {
+    /// Name of the vendor it stands in for.
+    pub name: &'static str,
+    /// How long a submit takes.
+    pub takes: Duration,
+    /// After how long a task that is under way is to be looked at again.
+    pub look_again: Duration,
+    /// Whether to remember when which job was submitted.
+    pub remember: bool,
+    /// Whether a submit only begins the work.
+    pub parks: bool,
+    /// Submits so far.
+    pub submits: AtomicU64,
+    pub(super) seen: Mutex<Vec<Handed>>,
+    /// For each task by its number: when the next look at it is due, in microseconds.
+    pub due: Vec<AtomicI64>,
+    pub(super) late: Mutex<Times>,
+}
+
+/// A job and when it was handed over, in microseconds of the machine's clock.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Handed(pub Uuid, pub i64);
+
+impl Bench {
+    /// A provider that answers at once and remembers nothing.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            takes: Duration::ZERO,
+            look_again: Duration::ZERO,
+            remember: false,
+            parks: false,
+            submits: AtomicU64::new(0),
+            seen: Mutex::default(),
+            due: Vec::new(),
+            late: Mutex::default(),
+        }
+    }
+
+    /// What it remembers.
+    pub fn seen(&self) -> Vec<Handed> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How late the looks at tasks were since this was last asked.
+    pub fn late(&self) -> Times {
+        std::mem::take(&mut self.late.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn pending(&self, provider_ref: &str) -> Pending {
+        Pending {
+            provider_ref: provider_ref.to_owned(),
+            look_again: self.look_again,
+            progress: None,
+            phase: "at the provider".into(),
+        }
+    }
+
+    fn look(&self, number: usize) {
+        let now = Utc::now().timestamp_micros();
+        let Some(due) = self.due.get(number) else { return };
+        let next = now + i64::try_from(self.look_again.as_micros()).unwrap_or(i64::MAX);
+        let late = now - due.swap(next, Ordering::Relaxed);
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).add_micros(u64::try_from(late).unwrap_or(0));
+    }
+}
+
+#[async_trait]
+impl Provider for Bench {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn after_ambiguity(&self) -> AfterAmbiguity {
+        AfterAmbiguity::SubmitAgain
+    }
+
+    async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
+        if self.remember {
+            let at = Utc::now().timestamp_micros();
+            // `job_` and 32 digits, then the number of the attempt.
+            let job = call
+                .client_ref
+                .get(4..36)
+                .and_then(|digits| Uuid::try_parse(digits).ok())
+                .unwrap_or_default();
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Handed(job, at));
+        }
+        self.submits.fetch_add(1, Ordering::Relaxed);
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
+        if self.parks {
+            return Ok(Step::Pending(self.pending("exemplar")));
+        }
+        let text = Some("Air scatters blue light more than red.".to_owned());
+        let usage =
+            Some(serde_json::json!({ "prompt_tokens": 17, "completion_tokens": 9, "total_tokens": 26 }));
+        Ok(Step::Done(Artifacts { text, usage, ..Artifacts::default() }))
+    }
+
+    /// Never done.
+    async fn resume(&self, _: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
+        self.look(provider_ref.parse().unwrap_or(usize::MAX));
+        Ok(Step::Pending(self.pending(provider_ref)))
+    }
+}

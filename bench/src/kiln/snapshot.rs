@@ -1,0 +1,119 @@
+//! A reader that holds its snapshot for minutes while jobs come and go: no dead row can be cleaned up meanwhile.
+//!
+//! Claims are timed before, at the end while the snapshot is still held, and after it was let go and vacuumed. In between
+//! jobs pass through API and worker at a steady rate.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use shared::job;
+use sqlx::{Connection, PgPool, Row};
+
+use super::{
+    TEMPLATE,
+    claim::{self, Taken},
+    drain, start,
+    worker::Report,
+};
+use crate::{
+    child,
+    http_load::{self, Load, Seen},
+    report::Figures,
+    run::Run,
+};
+
+/// The database.
+const DATABASE: &str = "kiln_snapshot";
+/// Jobs a second.
+const RATE: f64 = 500.0;
+/// Tables whose dead rows are counted.
+const TABLES: [&str; 5] = ["queue", "accounts", "pools", "jobs", "attempts"];
+
+/// The one round.
+pub async fn round(run: &Run, round: usize) -> Result<()> {
+    run.server.create(DATABASE, TEMPLATE).await?;
+    let db = run.server.pool(DATABASE, 16).await?;
+    let mut figures = Figures::default();
+    let mut reader = db.acquire().await?.detach();
+    sqlx::raw_sql("begin isolation level repeatable read; select count(*) from queue")
+        .execute(&mut reader)
+        .await?;
+
+    take(run, &db).await?.note("begin_", &mut figures);
+    let before = run.server.counted(DATABASE).await?;
+    let (seen, report) = steady(run, &db).await?;
+    run.server.counted(DATABASE).await?.per_job(before, report.submits as f64, &mut figures);
+    figures.set("jobs", report.submits as f64);
+    figures.set("accepted_per_second", seen.per_second());
+    figures.set("accepted_p99_ms", seen.times.ms(0.99));
+    let tenth = seen.sent.len() / 10;
+    for (name, part) in
+        [("first_tenth", &seen.sent[..tenth]), ("last_tenth", &seen.sent[seen.sent.len() - tenth..])]
+    {
+        let waits = start::waits(part, &report)?;
+        figures.set(&format!("start_p50_ms_{name}"), waits.ms(0.5));
+        figures.set(&format!("start_p99_ms_{name}"), waits.ms(0.99));
+    }
+    take(run, &db).await?.note("end_", &mut figures);
+    dead(&db, &mut figures).await?;
+
+    sqlx::raw_sql("commit").execute(&mut reader).await?;
+    reader.close().await?;
+    sqlx::raw_sql("vacuum").execute(&db).await?;
+    take(run, &db).await?.note("after_", &mut figures);
+    db.close().await;
+    run.server.drop(DATABASE).await?;
+    run.results.add("snapshot", &format!("{} minutes at {RATE}/s", run.hold_minutes), round, figures)
+}
+
+/// Times some claims and gives back what was claimed.
+async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
+    let taken = claim::take(run.ground()?, db, 200, 10).await?;
+    job::release(db, &taken.leases).await?;
+    Ok(taken)
+}
+
+/// Lets jobs come and go until the time is over and the last has ended.
+async fn steady(run: &Run, db: &PgPool) -> Result<(Seen, Report)> {
+    let words = run.folder("snapshot")?;
+    let (api, addr) = child::api(&run.api, &run.server.url(DATABASE), run.connections).await?;
+    let arguments = [
+        ("--database", run.server.url(DATABASE)),
+        ("--slots", "256".to_owned()),
+        ("--connections", run.connections.to_string()),
+        ("--remember", String::new()),
+        ("--words", words.display().to_string()),
+    ];
+    let mut worker = child::own("worker", &run.arguments(&arguments))?;
+    child::word::<i64>(&mut worker, &words.join("began"), Duration::from_secs(30)).await?;
+    // What was submitted for the claims goes first.
+    drain::wait_until_empty(db).await?;
+    let time = Duration::from_secs_f64(run.hold_minutes * 60.0);
+    let keys = run.ground()?.keys(100);
+    let load = Load { addr, clients: 50, keys, time, rate: Some(RATE), remember: true };
+    let mut seen = http_load::run(load).await?;
+    seen.check()?;
+    seen.sent.sort_by_key(|sent| sent.at_micros);
+    drain::wait_until_empty(db).await?;
+    worker.stop().await?;
+    api.stop().await?;
+    Ok((seen, serde_json::from_slice(&std::fs::read(words.join("report"))?)?))
+}
+
+/// Rows that nobody sees any more and nobody may remove, and the size of what they are in.
+async fn dead(db: &PgPool, figures: &mut Figures) -> Result<()> {
+    // Counts are handed in with some delay.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    for table in TABLES {
+        let row = sqlx::query(
+            "select coalesce(sum(n_dead_tup), 0)::float8, coalesce(sum(pg_total_relation_size(relid)), 0)::float8
+             from pg_stat_user_tables where relname = $1",
+        )
+        .bind(table)
+        .fetch_one(db)
+        .await?;
+        figures.set(&format!("dead_{table}"), row.get(0));
+        figures.set(&format!("mb_{table}"), row.get::<f64, _>(1) / 1e6);
+    }
+    Ok(())
+}
