@@ -9,12 +9,7 @@ use anyhow::Result;
 use shared::job;
 use sqlx::{Connection, PgPool, Row};
 
-use super::{
-    TEMPLATE,
-    claim::{self, Taken},
-    drain, start,
-    worker::Report,
-};
+use super::{TEMPLATE, claim::Taken, drain, start, worker::Report};
 use crate::{
     child,
     http_load::{self, Load, Seen},
@@ -68,7 +63,9 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
 
 /// Times some claims and gives back what was claimed.
 async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
-    let taken = claim::take(run.ground()?, db, 200, 10).await?;
+    run.ground()?.submit_ready(db, 1700).await?;
+    let mut taken = Taken::default();
+    taken.claim(db, 200, 10).await?;
     job::release(db, &taken.leases).await?;
     Ok(taken)
 }
