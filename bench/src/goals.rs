@@ -91,11 +91,12 @@ pub const ALL: &[Goal] = &[
         "MB",
     ),
     goal(
-        "a light account's wait beside a heavy one, against without, median",
-        ["fair", "ratio", "p50"],
+        "a light account's wait beside a heavy one, against without, median, provider of 50 ms",
+        ["fair", "provider of 50 ms, ratio", "p50"],
         Side::Below(2.0),
         "×",
     ),
+    goal("the same, provider of 200 ms", ["fair", "provider of 200 ms, ratio", "p50"], Side::Below(2.0), "×"),
 ];
 
 impl Goal {
