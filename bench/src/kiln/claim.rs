@@ -34,8 +34,14 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
         if !run.server.has(database).await? {
             make(run, database, if database == FULL { many } else { 0 }).await?;
         }
-        let db = run.server.pool(database, 16).await?;
-        run.ground()?.submit_ready(&db, ones + 100 * hundreds + 500).await?;
+        let filling = run.server.pool(database, 16).await?;
+        // Each round begins tidy, as autovacuum leaves a queue that has rested for a minute.
+        sqlx::raw_sql("vacuum (analyze)").execute(&filling).await?;
+        run.ground()?.submit_ready(&filling, ones + 100 * hundreds + 1500).await?;
+        filling.close().await;
+        // A pool of workers has one claimer, whose connection has its plan.
+        let db = run.server.pool(database, 1).await?;
+        Taken::default().claim(&db, 10, 6).await?;
         both.push((db, Taken::default()));
     }
     for _ in 0..TURNS {
