@@ -4,6 +4,7 @@
 //! table puts goal and figure side by side and marks what was missed.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write,
@@ -57,20 +58,27 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Results {
     path: PathBuf,
+    flushes: Cell<f64>,
 }
 
 impl Results {
     /// Begins a file with what describes the run; one that is there already is continued.
     pub fn begin(path: &Path, about: &Value) -> Result<Self> {
-        let results = Self { path: path.to_owned() };
+        let results = Self { path: path.to_owned(), flushes: Cell::new(0.0) };
         if !path.exists() {
             results.append(&serde_json::json!({ "about": about }))?;
         }
         Ok(results)
     }
 
+    /// How fast the disk is at the moment; noted with what follows.
+    pub fn set_flushes(&self, per_second: f64) {
+        self.flushes.set(per_second);
+    }
+
     /// Writes a round down and says it.
-    pub fn add(&self, measure: &str, variant: &str, round: usize, figures: Figures) -> Result<()> {
+    pub fn add(&self, measure: &str, variant: &str, round: usize, mut figures: Figures) -> Result<()> {
+        figures.set("disk_flushes_per_second", self.flushes.get());
         let line = Line { measure: measure.into(), variant: variant.into(), round, figures };
         println!("{}", serde_json::to_string(&line)?);
         self.append(&serde_json::to_value(&line)?)

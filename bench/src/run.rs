@@ -143,6 +143,7 @@ pub async fn main(options: Options) -> Result<()> {
     let rounds = if options.quick { 1 } else { options.rounds.max(1) };
     for round in 1..=rounds {
         for name in &wanted {
+            run.results.set_flushes(flushes(&run.work)?);
             eprintln!("== round {round} of {rounds}: {name}");
             measure(&run, name, round).await.with_context(|| format!("measure {name}"))?;
         }

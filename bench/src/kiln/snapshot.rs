@@ -9,7 +9,12 @@ use anyhow::Result;
 use shared::job;
 use sqlx::{Connection, PgPool, Row};
 
-use super::{TEMPLATE, claim::Taken, drain, start, worker::Report};
+use super::{
+    TEMPLATE,
+    claim::{self, Taken},
+    drain, start,
+    worker::Report,
+};
 use crate::{
     child,
     http_load::{self, Load, Seen},
@@ -63,10 +68,13 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
 
 /// Times some claims and gives back what was claimed.
 async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
-    run.ground()?.submit_ready(db, 1700).await?;
+    run.ground()?.submit_ready(db, 2400).await?;
+    let (claimer, warm) = claim::claimer(run, DATABASE).await?;
     let mut taken = Taken::default();
-    taken.claim(db, 200, 10).await?;
-    job::release(db, &taken.leases).await?;
+    taken.claim(&claimer, 200, 10).await?;
+    job::release(&claimer, &warm).await?;
+    job::release(&claimer, &taken.leases).await?;
+    claimer.close().await;
     Ok(taken)
 }
 
