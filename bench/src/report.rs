@@ -129,6 +129,15 @@ pub fn write_into(document: &Path, read: &Read) -> Result<()> {
 /// The tables, as Markdown.
 pub fn markdown(read: &Read) -> String {
     let mut text = read.about.first().map(described).unwrap_or_default();
+    if let Some(last) = read.about.get(1..).and_then(<[Value]>::last) {
+        let word = |name| last.get(name).and_then(Value::as_str).unwrap_or("unknown");
+        let parts = read.about.len();
+        text.push_str(&format!(
+            "Made in {parts} parts, the last {} at commit `{}`.\n",
+            word("date"),
+            word("commit")
+        ));
+    }
     text.push_str("\n### Beside the goals\n\n| what | goal | median | least – most | rounds | |\n|---|---|---|---|---|---|\n");
     for goal in goals::ALL {
         let found = figures_of(read, goal.measure, goal.variant, goal.figure);
