@@ -156,6 +156,7 @@ pub fn markdown(read: &Read) -> String {
         ];
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
+    text.push_str(&comparison(read));
     text.push_str("\n### Everything\n\nMedian of the rounds, least – most in brackets.\n\n| measure | figures |\n|---|---|\n");
     for (measure, variant) in kinds(read) {
         let lines = read.lines.iter().filter(|line| line.measure == measure && line.variant == variant);
@@ -173,6 +174,23 @@ pub fn markdown(read: &Read) -> String {
             })
             .collect();
         text.push_str(&format!("| {measure}: {variant} | {} |\n", cells.join("; ")));
+    }
+    text
+}
+
+/// Kiln beside others: a job taken in, and a job worked off. Medians.
+fn comparison(read: &Read) -> String {
+    let cell = |measure, variant, figure| {
+        let found = figures_of(read, measure, variant, figure);
+        if found.is_empty() { "–".to_owned() } else { shown(spread(&found).0) }
+    };
+    let mut text = String::from(
+        "\n### Beside others\n\n| | jobs a second | Postgres, µs a job | log, bytes a job | flushes a job |\n|---|---|---|---|---|\n",
+    );
+    for (what, measure, variant) in goals::SIDE_BY_SIDE {
+        let figures = ["per_second", "postgres_cpu_us_per_job", "wal_bytes_per_job", "flushes_per_job"];
+        let cells = figures.map(|figure| cell(measure, variant, figure));
+        text.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
     }
     text
 }
@@ -199,6 +217,8 @@ fn shown(value: f64) -> String {
     if value.abs() < 1000.0 {
         let digits = if value.fract() == 0.0 {
             0
+        } else if value.abs() < 0.1 {
+            4
         } else if value.abs() < 10.0 {
             2
         } else {
