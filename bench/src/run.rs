@@ -131,7 +131,7 @@ pub async fn main(options: Options) -> Result<()> {
         pgbench: options.pgbench,
         slots: options.slots,
         connections: options.connections,
-        hold_minutes: options.hold_minutes.unwrap_or(if options.quick { 0.5 } else { 10.0 }),
+        hold_minutes: options.hold_minutes.unwrap_or(if options.quick { 0.25 } else { 10.0 }),
         quick: options.quick,
         work: options.work,
         ground: None,

@@ -30,7 +30,7 @@ const VARIANTS: [(u64, f64); 2] = [(50, 300.0), (200, 75.0)];
 /// Requests a second of the light ones together.
 const LIGHT_RATE: f64 = 10.0;
 /// How long jobs may take to be begun after the last was accepted; one that is not begun by then counts as if it just were.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One round: without, then with.
 pub async fn round(run: &Run, round: usize) -> Result<()> {
@@ -96,7 +96,7 @@ async fn once(run: &Run, template: &str, takes_ms: u64, rate: f64) -> Result<Wai
     let mut worker = child::own("worker", &run.arguments(&arguments))?;
     child::word::<i64>(&mut worker, &words.join("began"), Duration::from_secs(30)).await?;
     let keys = run.ground()?.keys(200);
-    let time = run.either(Duration::from_secs(40), Duration::from_secs(10));
+    let time = run.either(Duration::from_secs(40), Duration::from_secs(5));
     let others =
         Load { addr, clients: 20, keys: keys[100..120].to_vec(), time, rate: Some(rate), remember: false };
     let light = Load {
