@@ -91,11 +91,30 @@ pub const ALL: &[Goal] = &[
         "MB",
     ),
     goal(
-        "a light account's wait beside a heavy one, against without, median",
-        ["fair", "ratio", "p50"],
+        "a light account's wait beside a heavy one, against without, median, provider of 50 ms",
+        ["fair", "provider of 50 ms, ratio", "p50"],
         Side::Below(2.0),
         "×",
     ),
+    goal("the same, provider of 200 ms", ["fair", "provider of 200 ms, ratio", "p50"], Side::Below(2.0), "×"),
+];
+
+/// What is set side by side, as what it is called, measure and variant: first taken in, then worked off.
+pub const SIDE_BY_SIDE: &[(&str, &str, &str)] = &[
+    ("one row by `pgbench`, 16 clients", "limit", "one row, 16 clients"),
+    (
+        "hold, job and queue row by `pgbench`, 16 clients, 16 accounts",
+        "limit",
+        "hold, job and queue row, 16 clients, 16 accounts",
+    ),
+    ("**Kiln**, `POST /v1/jobs`, 16 clients, 16 accounts", "submit", "16 clients, 16 accounts"),
+    ("riverqueue, insert, 16 clients", "river", "riverqueue, insert, 16 clients"),
+    ("apalis-postgres, insert, 16 clients", "apalis", "apalis-postgres, insert, 16 clients"),
+    ("graphile_worker, insert, 16 clients", "graphile", "graphile_worker, insert, 16 clients"),
+    ("**Kiln**, drain", "drain", "100 accounts"),
+    ("riverqueue, drain", "river", "riverqueue, drain"),
+    ("apalis-postgres, drain", "apalis", "apalis-postgres, drain"),
+    ("graphile_worker, drain", "graphile", "graphile_worker, drain"),
 ];
 
 impl Goal {

@@ -46,6 +46,17 @@ pub fn cpu_of_this_thread() -> f64 {
     })
 }
 
+/// Seconds that all processors together have had nothing to do.
+pub fn idle_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    text.split_whitespace().nth(1).and_then(|idle| idle.parse().ok()).unwrap_or(0.0)
+}
+
+/// Processors of this machine.
+pub fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1, usize::from) as f64
+}
+
 /// Highest resident memory of a process so far, in MB.
 pub fn peak_rss_mb(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -68,7 +79,7 @@ pub fn machine() -> Value {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     json!({
         "cpu": model.unwrap_or_else(|| "unknown".into()),
-        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "cores": cores() as u32,
         "memory_gb": (memory.unwrap_or(0.0) * 1024.0 / 1e9).round(),
         "kernel": kernel.trim(),
     })

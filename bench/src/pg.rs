@@ -82,12 +82,14 @@ impl Server {
     /// A pool to fill a database through, which does not wait for the disk: the copies that are measured come after a
     /// checkpoint.
     pub async fn filling_pool(&self, database: &str) -> Result<PgPool> {
+        self.hasty_pool(database, 16).await
+    }
+
+    /// A pool whose commits do not wait for the disk: to fill, or to time what a statement does apart from that wait.
+    pub async fn hasty_pool(&self, database: &str, most: u32) -> Result<PgPool> {
         let options = self.options.clone().database(database).options([("synchronous_commit", "off")]);
-        Ok(PgPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(Duration::from_secs(120))
-            .connect_with(options)
-            .await?)
+        let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(120));
+        Ok(pool.connect_with(options).await?)
     }
 
     /// Makes a database that equals `template`, with everything on the disk; one of that name goes first.

@@ -4,6 +4,7 @@
 //! table puts goal and figure side by side and marks what was missed.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write,
@@ -57,20 +58,27 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Results {
     path: PathBuf,
+    flushes: Cell<f64>,
 }
 
 impl Results {
     /// Begins a file with what describes the run; one that is there already is continued.
     pub fn begin(path: &Path, about: &Value) -> Result<Self> {
-        let results = Self { path: path.to_owned() };
+        let results = Self { path: path.to_owned(), flushes: Cell::new(0.0) };
         if !path.exists() {
             results.append(&serde_json::json!({ "about": about }))?;
         }
         Ok(results)
     }
 
+    /// How fast the disk is at the moment; noted with what follows.
+    pub fn set_flushes(&self, per_second: f64) {
+        self.flushes.set(per_second);
+    }
+
     /// Writes a round down and says it.
-    pub fn add(&self, measure: &str, variant: &str, round: usize, figures: Figures) -> Result<()> {
+    pub fn add(&self, measure: &str, variant: &str, round: usize, mut figures: Figures) -> Result<()> {
+        figures.set("disk_flushes_per_second", self.flushes.get());
         let line = Line { measure: measure.into(), variant: variant.into(), round, figures };
         println!("{}", serde_json::to_string(&line)?);
         self.append(&serde_json::to_value(&line)?)
@@ -121,6 +129,15 @@ pub fn write_into(document: &Path, read: &Read) -> Result<()> {
 /// The tables, as Markdown.
 pub fn markdown(read: &Read) -> String {
     let mut text = read.about.first().map(described).unwrap_or_default();
+    if let Some(last) = read.about.get(1..).and_then(<[Value]>::last) {
+        let word = |name| last.get(name).and_then(Value::as_str).unwrap_or("unknown");
+        let parts = read.about.len();
+        text.push_str(&format!(
+            "Made in {parts} parts, the last {} at commit `{}`.\n",
+            word("date"),
+            word("commit")
+        ));
+    }
     text.push_str("\n### Beside the goals\n\n| what | goal | median | least – most | rounds | |\n|---|---|---|---|---|---|\n");
     for goal in goals::ALL {
         let found = figures_of(read, goal.measure, goal.variant, goal.figure);
@@ -139,6 +156,7 @@ pub fn markdown(read: &Read) -> String {
         ];
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
+    text.push_str(&comparison(read));
     text.push_str("\n### Everything\n\nMedian of the rounds, least – most in brackets.\n\n| measure | figures |\n|---|---|\n");
     for (measure, variant) in kinds(read) {
         let lines = read.lines.iter().filter(|line| line.measure == measure && line.variant == variant);
@@ -156,6 +174,23 @@ pub fn markdown(read: &Read) -> String {
             })
             .collect();
         text.push_str(&format!("| {measure}: {variant} | {} |\n", cells.join("; ")));
+    }
+    text
+}
+
+/// Kiln beside others: a job taken in, and a job worked off. Medians.
+fn comparison(read: &Read) -> String {
+    let cell = |measure, variant, figure| {
+        let found = figures_of(read, measure, variant, figure);
+        if found.is_empty() { "–".to_owned() } else { shown(spread(&found).0) }
+    };
+    let mut text = String::from(
+        "\n### Beside others\n\n| | jobs a second | Postgres, µs a job | log, bytes a job | flushes a job |\n|---|---|---|---|---|\n",
+    );
+    for (what, measure, variant) in goals::SIDE_BY_SIDE {
+        let figures = ["per_second", "postgres_cpu_us_per_job", "wal_bytes_per_job", "flushes_per_job"];
+        let cells = figures.map(|figure| cell(measure, variant, figure));
+        text.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
     }
     text
 }
@@ -182,6 +217,8 @@ fn shown(value: f64) -> String {
     if value.abs() < 1000.0 {
         let digits = if value.fract() == 0.0 {
             0
+        } else if value.abs() < 0.1 {
+            4
         } else if value.abs() < 10.0 {
             2
         } else {

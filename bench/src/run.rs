@@ -131,7 +131,7 @@ pub async fn main(options: Options) -> Result<()> {
         pgbench: options.pgbench,
         slots: options.slots,
         connections: options.connections,
-        hold_minutes: options.hold_minutes.unwrap_or(if options.quick { 0.5 } else { 10.0 }),
+        hold_minutes: options.hold_minutes.unwrap_or(if options.quick { 0.25 } else { 10.0 }),
         quick: options.quick,
         work: options.work,
         ground: None,
@@ -143,6 +143,7 @@ pub async fn main(options: Options) -> Result<()> {
     let rounds = if options.quick { 1 } else { options.rounds.max(1) };
     for round in 1..=rounds {
         for name in &wanted {
+            run.results.set_flushes(flushes(&run.work)?);
             eprintln!("== round {round} of {rounds}: {name}");
             measure(&run, name, round).await.with_context(|| format!("measure {name}"))?;
         }

@@ -27,10 +27,11 @@ fn files(dir: &Path, ending: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Source of the product: no tests, no repro beside a document.
+/// Source of the product: no tests, no repro beside a document, no benchmark.
 fn sources() -> Vec<(String, String)> {
+    let aside = ["docs/", "tests/", "bench/"];
     let all = files(&root(), ".rs");
-    all.into_iter().filter(|(path, _)| !path.starts_with("docs/") && !path.starts_with("tests/")).collect()
+    all.into_iter().filter(|(path, _)| !aside.iter().any(|aside| path.starts_with(aside))).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A backlog worked off by one process whose provider answers at once: what Kiln itself can do with a job.
 //!
-//! Every job is claimed under a lease, has its intent written before the provider is called, and is closed with result,
-//! charge, ledger entry and a notice that is owed.
+//! Every job is claimed under a lease and closed with result, charge, ledger entry and a notice that is owed. Nobody bills a
+//! provider that does nothing, so no intent is written; how it is with one that is billed is measured as well.
 
 use std::time::Duration;
 
@@ -16,15 +16,19 @@ const DATABASE: &str = "kiln_drain";
 /// Longest time a round may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Accounts that the jobs belong to.
-const VARIANTS: [usize; 2] = [100, 1];
+/// Accounts that the jobs belong to, whether the provider sends a bill, and what the two are called.
+const VARIANTS: [(usize, bool, &str); 4] = [
+    (100, false, "100 accounts"),
+    (1, false, "1 account"),
+    (100, true, "100 accounts, billed"),
+    (1, true, "1 account, billed"),
+];
 
 /// One round of every variant.
 pub async fn round(run: &Run, round: usize) -> Result<()> {
-    for accounts in VARIANTS {
-        let plural = if accounts == 1 { "account" } else { "accounts" };
-        let figures = once(run, accounts).await.with_context(|| format!("drain of {accounts} {plural}"))?;
-        run.results.add("drain", &format!("{accounts} {plural}"), round, figures)?;
+    for (accounts, billed, variant) in VARIANTS {
+        let figures = once(run, accounts, billed).await.with_context(|| format!("drain of {variant}"))?;
+        run.results.add("drain", variant, round, figures)?;
     }
     Ok(())
 }
@@ -43,7 +47,7 @@ async fn backlog(run: &Run, accounts: usize, jobs: usize) -> Result<String> {
     Ok(name)
 }
 
-async fn once(run: &Run, accounts: usize) -> Result<Figures> {
+async fn once(run: &Run, accounts: usize, billed: bool) -> Result<Figures> {
     let jobs = run.either(50_000, 5_000);
     run.server.create(DATABASE, &backlog(run, accounts, jobs).await?).await?;
     let words = run.folder("drain")?;
@@ -55,6 +59,7 @@ async fn once(run: &Run, accounts: usize) -> Result<Figures> {
         ("--connections", run.connections.to_string()),
         ("--expect", jobs.to_string()),
         ("--words", words.display().to_string()),
+        (if billed { "" } else { "--unbilled" }, String::new()),
     ];
     let mut worker = child::own("worker", &run.arguments(&arguments))?;
     let began: i64 = child::word(&mut worker, &words.join("began"), PATIENCE).await?;

@@ -1,9 +1,11 @@
 //! Rows as Kiln itself writes them, to be copied by the million: a real worker takes one job as far as it is wanted.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
-
 use shared::{job::Submitter, process::Process};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;

@@ -75,7 +75,7 @@ async fn watch(run: &Run, videos: usize, first_look: i64) -> Result<Figures> {
     ];
     let before = run.server.counted(DATABASE).await?;
     let worker = child::own("worker", &run.arguments(&arguments))?;
-    let time = run.either(Duration::from_secs(122), Duration::from_secs(32));
+    let time = run.either(Duration::from_secs(122), Duration::from_secs(18));
     tokio::time::sleep(time).await;
     let mut figures = Figures::default();
     figures.set("worker_peak_rss_mb", os::peak_rss_mb(worker.pid()));

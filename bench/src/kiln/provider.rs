@@ -29,6 +29,8 @@ pub struct Bench {
     pub remember: bool,
     /// Whether a submit only begins the work.
     pub parks: bool,
+    /// Whether nobody bills it.
+    pub unbilled: bool,
     /// Submits so far.
     pub submits: AtomicU64,
     pub(super) seen: Mutex<Vec<Handed>>,
@@ -50,6 +52,7 @@ impl Bench {
             look_again: Duration::ZERO,
             remember: false,
             parks: false,
+            unbilled: false,
             submits: AtomicU64::new(0),
             seen: Mutex::default(),
             due: Vec::new(),
@@ -93,6 +96,10 @@ impl Provider for Bench {
 
     fn after_ambiguity(&self) -> AfterAmbiguity {
         AfterAmbiguity::SubmitAgain
+    }
+
+    fn is_billed(&self) -> bool {
+        !self.unbilled
     }
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {

@@ -55,7 +55,7 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
         figures.set(&format!("start_p99_ms_{name}"), waits.ms(0.99));
     }
     take(run, &db).await?.note("end_", &mut figures);
-    dead(&db, &mut figures).await?;
+    dead(run, &db, &mut figures).await?;
 
     sqlx::raw_sql("commit").execute(&mut reader).await?;
     reader.close().await?;
@@ -68,8 +68,13 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
 
 /// Times some claims and gives back what was claimed.
 async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
-    let taken = claim::take(run.ground()?, db, 200, 10).await?;
-    job::release(db, &taken.leases, chrono::Utc::now()).await?;
+    run.ground()?.submit_ready(db, 2400).await?;
+    let (claimer, warm) = claim::claimer(run, DATABASE).await?;
+    let mut taken = Taken::default();
+    taken.claim(&claimer, 200, 10).await?;
+    job::release(&claimer, &warm, chrono::Utc::now()).await?;
+    job::release(&claimer, &taken.leases, chrono::Utc::now()).await?;
+    claimer.close().await;
     Ok(taken)
 }
 
@@ -101,9 +106,9 @@ async fn steady(run: &Run, db: &PgPool) -> Result<(Seen, Report)> {
 }
 
 /// Rows that nobody sees any more and nobody may remove, and the size of what they are in.
-async fn dead(db: &PgPool, figures: &mut Figures) -> Result<()> {
+async fn dead(run: &Run, db: &PgPool, figures: &mut Figures) -> Result<()> {
     // Counts are handed in with some delay.
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(run.either(12, 3))).await;
     for table in TABLES {
         let row = sqlx::query(
             "select coalesce(sum(n_dead_tup), 0)::float8, coalesce(sum(pg_total_relation_size(relid)), 0)::float8

@@ -38,7 +38,7 @@ async fn once(run: &Run, clients: usize, accounts: usize) -> Result<Figures> {
     let mut load = Load { addr, clients, keys, time: Duration::from_secs(2), rate: None, remember: false };
     let warm = http_load::run(load.clone()).await?;
     let (before, api_before) = (run.server.counted(DATABASE).await?, api.cpu_seconds());
-    load.time = run.either(Duration::from_secs(10), Duration::from_secs(4));
+    load.time = run.either(Duration::from_secs(10), Duration::from_secs(3));
     let seen = http_load::run(load).await?;
     seen.check()?;
     let jobs = seen.times.count() as f64;

@@ -52,6 +52,9 @@ pub struct Options {
     /// Whether the provider only begins what it is handed.
     #[arg(long)]
     pub parks: bool,
+    /// Whether nobody bills what the provider does, so that no intent is written.
+    #[arg(long)]
+    pub unbilled: bool,
     /// Whether to remember when each job was handed over.
     #[arg(long)]
     pub remember: bool,
@@ -137,6 +140,7 @@ fn provider(options: &Options) -> Bench {
         takes: Duration::from_millis(options.takes_ms),
         look_again,
         remember: options.remember,
+        unbilled: options.unbilled,
         parks: options.parks,
         due: (0..options.tasks)
             .map(|number| AtomicI64::new(options.first_look + (apart * number as f64) as i64))

@@ -60,7 +60,9 @@ pub struct Options {
 /// What came of inserting.
 #[derive(Debug, Serialize, Deserialize)]
 struct Inserted {
+    /// Those that count, and all.
     jobs: u64,
+    all: u64,
     seconds: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -88,11 +90,11 @@ async fn insert(run: &Run, queue: &str) -> Result<Figures> {
     let inserted: Inserted = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
     let jobs = inserted.jobs as f64;
     let mut figures = Figures::default();
-    run.server.counted(&database).await?.per_job(before, jobs, &mut figures);
+    run.server.counted(&database).await?.per_job(before, inserted.all as f64, &mut figures);
     figures.set("per_second", jobs / inserted.seconds);
     figures.set("p50_ms", inserted.p50_ms);
     figures.set("p99_ms", inserted.p99_ms);
-    figures.set("client_cpu_us_per_job", inserted.cpu_seconds * 1e6 / jobs);
+    figures.set("client_cpu_us_per_job", inserted.cpu_seconds * 1e6 / inserted.all as f64);
     run.server.drop(&database).await?;
     Ok(figures)
 }
@@ -232,23 +234,26 @@ where
     let clients = (0..CLIENTS).map(|client| {
         let insert = &insert;
         async move {
-            let mut times = Times::default();
+            let (mut times, mut all) = (Times::default(), 0);
             while began.elapsed() < warm + time {
                 let sent = Instant::now();
                 insert(client).await?;
+                all += 1;
                 if began.elapsed() >= warm {
                     times.add(sent.elapsed());
                 }
             }
-            anyhow::Ok(times)
+            anyhow::Ok((times, all))
         }
     });
-    let mut times = Times::default();
-    for part in futures::future::try_join_all(clients).await? {
+    let (mut times, mut all) = (Times::default(), 0);
+    for (part, count) in futures::future::try_join_all(clients).await? {
         times.join(&part);
+        all += count;
     }
     Ok(Inserted {
         jobs: times.count(),
+        all,
         seconds: (began.elapsed() - warm).as_secs_f64(),
         p50_ms: times.ms(0.5),
         p99_ms: times.ms(0.99),
