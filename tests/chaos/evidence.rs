@@ -204,7 +204,8 @@ async fn download_all(
     stream::iter(files)
         .map(|(job, file)| async move {
             let url = file["url"].as_str().unwrap_or_default().to_owned();
-            let answer = customer.door.http.get(url).send().await.and_then(reqwest::Response::error_for_status);
+            let answer =
+                customer.door.http.get(url).send().await.and_then(reqwest::Response::error_for_status);
             let bytes = match answer {
                 Ok(answer) => answer.bytes().await.ok(),
                 Err(_) => None,

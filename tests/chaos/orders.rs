@@ -48,7 +48,8 @@ const fn line(
     Line { weight, model, field, repeats, marks }
 }
 
-const CHAT: &[&str] = &["refuse", "fail", "slow=3", "drop", "malformed", "rate_limit=1", "no_result", "bad_input"];
+const CHAT: &[&str] =
+    &["refuse", "fail", "slow=3", "drop", "malformed", "rate_limit=1", "no_result", "bad_input"];
 const PICTURE: &[&str] = &["refuse", "corrupt", "empty", "slow=3", "drop", "truncated", "wrong_type"];
 const KLING: &[&str] =
     &["refuse", "task_fail", "never_finish", "corrupt", "drop", "expired=1", "missing=1", "slow=3"];
@@ -184,7 +185,8 @@ impl<'a> Orders<'a> {
             _ => Manner::Patient,
         };
         let keyed = manner == Manner::Twice || self.rng.random_bool(0.9);
-        let cancel = self.rng.random_bool(0.12).then(|| Duration::from_millis(self.rng.random_range(0..5000)));
+        let cancel =
+            self.rng.random_bool(0.12).then(|| Duration::from_millis(self.rng.random_range(0..5000)));
         let think = Duration::from_millis(self.rng.random_range(THINK_MILLIS));
         Order { key: keyed.then(|| format!("order {name}")), name, tag, body, webhook, cancel, manner, think }
     }

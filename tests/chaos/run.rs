@@ -38,8 +38,9 @@ const POOR: usize = 2;
 /// Tokens of an account that has enough, and of one that has not.
 const PLENTY: i64 = 1_000_000_000;
 const LITTLE: i64 = 250_000;
-/// Deadline of a job in no hurry: long enough for all retries, short enough to be waited for.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Deadline of a job in no hurry: that of the run, within what most retries take and what can be waited for.
+const PATIENCE_MIN: Duration = Duration::from_secs(50);
+const PATIENCE_MAX: Duration = Duration::from_secs(120);
 /// How long customers may take to get their last answers once all is mended.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
 /// What start, settling and verdict may take beside the faults themselves.
@@ -118,11 +119,11 @@ async fn live(
     length: Duration,
     plan: &[Strike],
 ) -> anyhow::Result<()> {
+    let patience = (length * 3 / 4).clamp(PATIENCE_MIN, PATIENCE_MAX);
     let (began, pictures) = (Instant::now(), Arc::new(orders::pictures()?));
     let shopping = Process::new();
     for customer in customers {
-        let shop =
-            customer.clone().shop(seed, pictures.clone(), PATIENCE, began + length, shopping.clone());
+        let shop = customer.clone().shop(seed, pictures.clone(), patience, began + length, shopping.clone());
         shopping.spawn(shop);
     }
     world.suffer(plan, began).await;
@@ -132,7 +133,7 @@ async fn live(
     if tokio::time::timeout(ANSWERS_MAX, shopping.finish()).await.is_err() {
         world.book.breach("a submit with a key is answered in the end", "some customers still wait");
     }
-    world.settle(PATIENCE).await
+    world.settle(patience).await
 }
 
 async fn open_accounts(db: &PgPool, door: &Door) -> anyhow::Result<Vec<Customer>> {
@@ -151,8 +152,7 @@ async fn open_accounts(db: &PgPool, door: &Door) -> anyhow::Result<Vec<Customer>
             reason: Some("for the chaos"),
         };
         billing::give(db, &gift, now).await.context("give tokens")?;
-        let key =
-            account::issue_key(db, id, KeyRole::Member, &name, now).await.context("issue a key")?;
+        let key = account::issue_key(db, id, KeyRole::Member, &name, now).await.context("issue a key")?;
         let key = key.secret.expose_secret().to_owned();
         customers.push(Customer { number, account: id, key, start_tokens, door: door.clone() });
     }
