@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::{
     sys::{
         prctl::set_pdeathsig,
@@ -22,14 +22,15 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::place::Place;
+use crate::place::{OURSELVES, Place};
 
-/// Asks to be killed with whoever started us, and becomes the program.
+/// Asks to be killed with whoever started us, process `parent`, and becomes the program.
 ///
 /// # Errors
 /// When the program cannot be run; otherwise it does not return.
-pub fn leashed(command: &[String]) -> anyhow::Result<bool> {
+pub fn leashed(parent: u32, command: &[String]) -> anyhow::Result<bool> {
     set_pdeathsig(Signal::SIGKILL).context("ask to end with the parent")?;
+    ensure!(std::os::unix::process::parent_id() == parent, "the parent ended before it could be asked for");
     let Some((program, arguments)) = command.split_first() else { bail!("no program to become") };
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("become {program}"))
 }
@@ -63,8 +64,9 @@ impl Child {
         let out = OpenOptions::new().create(true).append(true).open(&log);
         let out = out.with_context(|| format!("open {}", log.display()))?;
         let log_from = out.metadata().context("look at a log")?.len();
-        let mut command = Command::new(std::env::current_exe().context("find this program")?);
-        command.arg("leash").arg(program).args(arguments).env_clear().envs(environment.iter().cloned());
+        let mut command = Command::new(place.program(OURSELVES));
+        command.arg("leash").arg(std::process::id().to_string()).arg(program).args(arguments);
+        command.env_clear().envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(out.try_clone().context("share a log")?).stderr(out);
         let child = command.process_group(0).spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { name: name.to_owned(), began: Instant::now(), child, log, log_from })

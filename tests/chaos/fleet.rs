@@ -141,9 +141,12 @@ impl Fleet {
         self.signal(role, instance, Signal::SIGSTOP);
     }
 
-    /// Wakes one that was frozen.
+    /// Wakes one that was frozen, also when it was told to stop meanwhile.
     pub fn thaw(&self, role: Role, instance: usize) {
         self.signal(role, instance, Signal::SIGCONT);
+        let state = self.lock();
+        let theirs = state.leaving.iter().filter(|(of, at, ..)| (*of, *at) == (role, instance));
+        theirs.for_each(|(.., child)| child.signal(Signal::SIGCONT));
     }
 
     /// Tells one to stop. Its successor starts at once, unless it needs the same port.

@@ -24,7 +24,7 @@ use sqlx::PgPool;
 
 use crate::{
     child::Child,
-    place::{Place, S3_NAME, S3_PASSWORD},
+    place::{OURSELVES, Place, S3_NAME, S3_PASSWORD},
 };
 
 /// Connections of all processes together, those included that are just being replaced.
@@ -131,10 +131,9 @@ impl Ground {
         {
             let mut s3 = self.s3.lock().unwrap_or_else(PoisonError::into_inner);
             if s3.as_mut().is_none_or(|child| child.ended().is_some()) {
-                let this = std::env::current_exe().context("find this program")?;
                 let folder = self.place.s3_folder().display().to_string();
                 let arguments = ["s3".to_owned(), folder, self.place.s3_port.to_string()];
-                *s3 = Some(Child::start(&self.place, "s3", &this, &arguments, &[])?);
+                *s3 = Some(Child::start(&self.place, "s3", &self.place.program(OURSELVES), &arguments, &[])?);
             }
         }
         await_answer(&self.http, &self.place.s3_url()).await

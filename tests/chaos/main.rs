@@ -19,6 +19,7 @@ mod run;
 mod settle;
 mod sinks;
 mod strike;
+mod told;
 mod vendors;
 mod verdict;
 
@@ -59,6 +60,8 @@ enum Errand {
     /// Becomes another program, which is killed when whoever started it ends.
     #[command(hide = true, trailing_var_arg = true)]
     Leash {
+        /// The process that started this one.
+        parent: u32,
         /// Program and arguments.
         #[arg(required = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -87,8 +90,8 @@ fn main() -> ExitCode {
 
 /// Does what was asked for; `false` when something was found.
 fn perform(arguments: Arguments) -> anyhow::Result<bool> {
-    if let Some(Errand::Leash { command }) = &arguments.errand {
-        return child::leashed(command);
+    if let Some(Errand::Leash { parent, command }) = &arguments.errand {
+        return child::leashed(*parent, command);
     }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     let done = runtime.block_on(async {

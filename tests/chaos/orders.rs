@@ -24,6 +24,9 @@ const PICTURES: u32 = 6;
 /// Part of the prompts that carry a mark, where there is a choice of them.
 const MARKED: f64 = 0.25;
 
+/// Part of the others that the vendor takes a second for, as real ones do, so that faults find them under way.
+const UNHURRIED: f64 = 0.5;
+
 /// A model, and how it is ordered.
 #[derive(Debug)]
 struct Line {
@@ -213,6 +216,8 @@ impl<'a> Orders<'a> {
         let tag = format!("#{}.{}.{number}#", line.model, self.account);
         let marked = !line.marks.is_empty() && self.rng.random_bool(MARKED);
         let mark = marked.then(|| line.marks.choose(&mut self.rng).copied()).flatten().unwrap_or_default();
+        let mark =
+            if mark.is_empty() && !shared && self.rng.random_bool(UNHURRIED) { "slow=1" } else { mark };
         let words = match mark {
             "" => format!("make this {tag}"),
             mark => format!("make this {tag} [[sim:{mark}]]"),

@@ -28,6 +28,9 @@ pub const LEASE_SECS: u64 = 3;
 /// How many receivers of webhooks there are.
 pub const SINKS: usize = 4;
 
+/// The program that runs all this, and that its helpers are.
+pub const OURSELVES: &str = "chaos";
+
 /// Ports below those of outgoing connections (32768 and up on Linux).
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Looks for a free port before giving up.
@@ -58,22 +61,14 @@ impl Place {
     /// # Errors
     /// When the folder cannot be made, a program is missing, or no port is free.
     pub fn make(seed: u64) -> anyhow::Result<Self> {
-        let this = std::env::current_exe().context("find this program")?;
-        let programs = this.parent().context("this program is in a folder")?.to_owned();
-        for name in Role::ALL.map(Role::word).into_iter().chain(["simulator"]) {
-            let path = programs.join(name);
-            ensure!(
-                path.exists(),
-                "{} is missing: `cargo build --workspace --bins` makes it",
-                path.display()
-            );
-        }
         let folder = std::env::temp_dir().join(format!("kiln-chaos-{seed}-{}", std::process::id()));
         // The server's user must be able to pass through.
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o711).create(path);
-        for path in [folder.clone(), folder.join("logs"), folder.join("tmp"), folder.join("postgres")] {
+        for name in ["", "bin", "logs", "postgres", "tmp"] {
+            let path = folder.join(name);
             make(&path).with_context(|| format!("make {}", path.display()))?;
         }
+        let programs = pin_programs(&folder.join("bin"))?;
         fs::set_permissions(folder.join("postgres"), Permissions::from_mode(0o700))
             .context("close the folder of Postgres")?;
         let mut ports = free_ports(3 + INSTANCES + SINKS)?.into_iter();
@@ -159,6 +154,20 @@ impl Place {
     pub fn remove(&self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))
     }
+}
+
+/// Gives the programs of this build a second name in the run's folder, so that a build meanwhile changes none of them.
+fn pin_programs(folder: &Path) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("find this program")?;
+    let built = this.parent().context("this program is in a folder")?;
+    let mut in_place = false;
+    for name in Role::ALL.map(Role::word).into_iter().chain(["simulator", OURSELVES]) {
+        let path = built.join(name);
+        ensure!(path.exists(), "{} is missing: `cargo build --workspace --bins` makes it", path.display());
+        // On another file system they are run where they are.
+        in_place |= fs::hard_link(&path, folder.join(name)).is_err();
+    }
+    Ok(if in_place { built.to_owned() } else { folder.to_owned() })
 }
 
 fn free_ports(count: usize) -> anyhow::Result<BTreeSet<u16>> {

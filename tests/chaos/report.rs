@@ -53,7 +53,7 @@ const DEFECTS: [&str; 5] =
 /// What is counted in the logs, and what it says.
 const TRACES: [(&str, &str); 6] = [
     ("rescued from a lost worker", "jobs rescued from a lost worker"),
-    ("WARN lease of job", "leases that workers noticed they had lost"),
+    (": lease of job_", "leases that workers noticed they had lost"),
     (" given back", "jobs given back by a worker that was told to stop"),
     ("database away; the write is repeated", "writes repeated because the database was away"),
     ("storage away; holding the result", "results held because the storage was away"),

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::Context;
 use serde_json::Value;
-use shared::{account::webhook_key, billing, id::JobId};
+use shared::{billing, id::JobId};
 use sqlx::PgPool;
 
 use crate::{
     book::Book,
     breaches::BREACHES,
     evidence::{Evidence, JobRow},
-    place::SECRET,
     settle::texts,
+    told,
 };
 
 /// What the database of the run says against itself.
@@ -39,8 +39,8 @@ pub fn judge(evidence: &Evidence, book: &Book) {
     judge_charges(evidence, book);
     judge_balances(evidence, book);
     judge_submits(evidence, book);
-    judge_notices(evidence, book);
-    judge_webhooks(evidence, book);
+    told::judge_notices(evidence, book);
+    told::judge_webhooks(evidence, book);
     judge_files(evidence, book);
 }
 
@@ -91,7 +91,8 @@ fn judge_acceptance(evidence: &Evidence, book: &Book) {
     }
 }
 
-fn id_of(view: &Value) -> Option<JobId> {
+/// The id of a job that is shown.
+pub fn id_of(view: &Value) -> Option<JobId> {
     view["id"].as_str()?.parse().ok()
 }
 
@@ -187,77 +188,6 @@ fn tag_in(prompt: &str) -> Option<&str> {
     let begin = prompt.find('#')?;
     let length = prompt[begin + 1..].find('#')?;
     Some(&prompt[begin..begin + length + 2])
-}
-
-/// One notice for each final job whose customer wants to be told of such an end, delivered.
-fn judge_notices(evidence: &Evidence, book: &Book) {
-    let mut notices: HashMap<JobId, usize> = HashMap::new();
-    for notice in &evidence.notices {
-        *notices.entry(notice.job_id).or_default() += 1;
-        if notice.status != "delivered" {
-            book.breach("every notice is delivered", &format!("{} is {}", notice.id, notice.status));
-        }
-        let end = evidence.job(notice.job_id).map(|row| format!("job.{}", row.status));
-        if end.as_deref() != Some(&notice.event) {
-            book.breach("a notice is about the end", &format!("{} {}: {end:?}", notice.id, notice.event));
-        }
-    }
-    let wishes = wishes(evidence);
-    for row in &evidence.jobs {
-        let wanted = usize::from(is_told(row, &wishes));
-        let there = notices.get(&row.id).copied().unwrap_or(0);
-        if wanted != there {
-            let words = format!("{}: {there}, not {wanted}", row.id);
-            book.breach("one notice for each end and receiver", &words);
-        }
-    }
-}
-
-/// Of which ends the customers want to be told, by order.
-fn wishes(evidence: &Evidence) -> HashMap<&str, &[String]> {
-    let orders = evidence.placed.iter().map(|placed| &placed.order);
-    orders.filter_map(|order| Some((order.name.as_str(), order.webhook.as_deref()?))).collect()
-}
-
-fn is_told(row: &JobRow, wishes: &HashMap<&str, &[String]>) -> bool {
-    let event = format!("job.{}", row.status);
-    let wish = row.order.as_deref().and_then(|name| wishes.get(name));
-    wish.is_some_and(|events| events.is_empty() || events.contains(&event))
-}
-
-/// The receivers saw each of them, under one id, signed, and with the end as it is.
-fn judge_webhooks(evidence: &Evidence, book: &Book) {
-    let ids: HashMap<JobId, String> =
-        evidence.notices.iter().map(|notice| (notice.job_id, notice.id.to_string())).collect();
-    let secret = SECRET.to_owned().into();
-    let mut taken = HashSet::new();
-    for (_, webhook) in &evidence.received {
-        let body = webhook.json();
-        let Some(row) = id_of(&body["data"]).and_then(|job| evidence.job(job)) else {
-            book.breach("a webhook is about a job", &webhook.id);
-            continue;
-        };
-        let about = format!("{} of {}", webhook.id, row.id);
-        if ids.get(&row.id) != Some(&webhook.id) {
-            book.breach("a webhook is sent under one id", &about);
-        }
-        let key = webhook_key(&secret, row.account_id);
-        let expected = workers::notify::sign(&key, &webhook.id, webhook.timestamp_secs, &webhook.body);
-        if webhook.signature != expected {
-            book.breach("a webhook is signed", &about);
-        }
-        let tells = body["data"]["status"] == *row.status && body["type"] == *format!("job.{}", row.status);
-        if !tells {
-            book.breach("a webhook tells the end", &format!("{about}: {}", body["type"]));
-        }
-        if webhook.taken {
-            taken.insert(row.id);
-        }
-    }
-    let wishes = wishes(evidence);
-    for row in evidence.jobs.iter().filter(|row| is_told(row, &wishes) && !taken.contains(&row.id)) {
-        book.breach("every receiver sees its webhooks", &row.id.to_string());
-    }
 }
 
 /// What succeeded has its files, as long as is said; what is stored belongs to something.
