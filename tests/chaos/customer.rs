@@ -22,9 +22,12 @@ use crate::{
 };
 
 /// Longest wait for an answer; then it counts as lost.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause before a submit is repeated, in milliseconds.
-const AGAIN_MILLIS: std::ops::Range<u64> = 100..700;
+const TIMEOUT: Duration = Duration::from_secs(8);
+/// Pause before a request is first repeated, in milliseconds; it doubles each time, or many customers who ask again at once
+/// would be the next outage.
+const AGAIN_MILLIS: std::ops::Range<u64> = 100..500;
+/// How often it doubles.
+const DOUBLED_MAX: u32 = 4;
 /// How long one who waits asks the API to wait.
 const PREFER: &str = "wait=2";
 
@@ -124,13 +127,14 @@ impl Customer {
 
     /// Asks until an answer comes that is not the server's fault, for as long as it takes.
     pub async fn insist(&self, method: Method, path: &str) -> Answer {
-        let mut instance = self.number;
+        let mut failures = 0;
         loop {
+            let instance = self.number + failures as usize;
             match self.ask(method.clone(), instance, path, &[], None).await {
                 Some(answer) if !answer.is_lost() => return answer,
-                _ => tokio::time::sleep(Duration::from_millis(AGAIN_MILLIS.start)).await,
+                _ => rest(failures).await,
             }
-            instance += 1;
+            failures += 1;
         }
     }
 
@@ -194,8 +198,7 @@ impl Customer {
             if order.key.is_none() {
                 return;
             }
-            let pause = rand::rng().random_range(AGAIN_MILLIS);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            rest(placed.lost.saturating_sub(1)).await;
         }
     }
 
@@ -208,4 +211,10 @@ impl Customer {
             self.door.book.breach("an accepted job is known", &words);
         }
     }
+}
+
+/// Rests before a request is repeated that has failed so often before.
+async fn rest(failures: u32) {
+    let pause = rand::rng().random_range(AGAIN_MILLIS) << failures.min(DOUBLED_MAX);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
 }

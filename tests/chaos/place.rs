@@ -127,7 +127,7 @@ impl Place {
     pub fn environment(&self, database_url: &str) -> Vec<(String, String)> {
         [
             ("KILN_DATABASE_URL", database_url.to_owned()),
-            ("KILN_DATABASE_CONNECTIONS", "5".into()),
+            ("KILN_DATABASE_CONNECTIONS", "8".into()),
             ("KILN_PUBLIC_URL", self.api_url(0)),
             ("KILN_SECRET", SECRET.into()),
             ("KILN_SIMULATOR_URL", self.simulator_url()),
