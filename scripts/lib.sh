@@ -85,3 +85,10 @@ need_rust() {
     fi
     (cd "$root" && cargo --version >/dev/null) || fail "cargo does not work with rust-toolchain.toml"
 }
+
+# A build machine checks out afresh each time; its target folder stays.
+use_kept_target() {
+    if [[ -n "${CI:-}" ]]; then
+        export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/kiln/target}"
+    fi
+}

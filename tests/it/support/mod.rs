@@ -2,6 +2,7 @@
 
 mod account;
 mod app;
+mod breaches;
 mod database;
 mod invariants;
 mod mails;

@@ -1,0 +1,63 @@
+//! The invariants of the house that the database can be asked about, each as a query for its breaches.
+//!
+//! They hold whenever nothing is under way. Asked after every integration test, and after the faults of `scripts/chaos`.
+//! Deliberately absent: what only the vendors, the receivers or the storage know.
+
+/// Name of the invariant, and a query that finds what breaks it, as text.
+pub const BREACHES: [(&str, &str); 12] = [
+    ("no job is left open", "select id::text from jobs where status = 'open'"),
+    (
+        "a job is charged exactly once if it succeeded, never otherwise",
+        "select j.id::text from jobs j left join ledger l on l.kind = 'charge' and l.reference = j.id::text
+         where (j.status <> 'succeeded' and l.id is not null)
+            or coalesce(l.amount_tokens, 0) <> coalesce(j.charged_tokens, 0)",
+    ),
+    (
+        "every hold is closed exactly once",
+        "select j.id::text from jobs j where j.status <> 'open' and j.held_tokens <>
+             (select coalesce(sum(amount_tokens), 0) from ledger where reference = j.id::text and kind in ('charge', 'release'))",
+    ),
+    (
+        "every job has one hold of its price",
+        "select j.id::text from jobs j where j.held_tokens <>
+             (select coalesce(sum(amount_tokens), 0) from ledger where reference = j.id::text and kind = 'hold')",
+    ),
+    (
+        "an unfinished job has exactly one queue row, a finished one none",
+        "select coalesce(j.id, q.job_id)::text from jobs j full join queue q on q.job_id = j.id
+         where (j.status = 'open') is distinct from (q.job_id is not null)",
+    ),
+    (
+        "attempts are counted without a gap",
+        "select j.id::text from jobs j where j.status <> 'open'
+           and (j.attempts <> (select count(*) from attempts a where a.job_id = j.id)
+             or j.attempts <> (select coalesce(max(attempt), 0) from attempts a where a.job_id = j.id))",
+    ),
+    (
+        "no attempt of a final job is left open",
+        "select a.job_id::text from attempts a join jobs j on j.id = a.job_id where j.status <> 'open' and a.outcome is null",
+    ),
+    (
+        "every attempt that ended says what it cost",
+        "select job_id::text from attempts where (outcome is not null) <> (cost_usd is not null) or cost_usd < 0",
+    ),
+    (
+        "what a job holds of expiring grants is part of its hold",
+        "select id::text from jobs where lots_total(held_lots) > held_tokens",
+    ),
+    (
+        "every final job produced exactly one notice per subscribed channel",
+        "select j.id::text from jobs j where j.status <> 'open' and
+             (j.webhook_url is not null and (j.webhook_events = '{}' or 'job.' || j.status = any (j.webhook_events)))::int <>
+             (select count(*) from notices n where n.job_id = j.id)",
+    ),
+    (
+        "files that are kept belong to jobs that succeeded",
+        "select f.job_id::text from files f join jobs j on j.id = f.job_id
+         where j.status <> 'succeeded' and f.expires_at > f.created_at",
+    ),
+    (
+        "a queue row without a worker holds no lease",
+        "select job_id::text from queue where lease_token is not null",
+    ),
+];
