@@ -93,3 +93,32 @@ pub async fn stuck(db: &PgPool) -> Result<i64, sqlx::Error> {
         .fetch_one(db)
         .await
 }
+
+/// Where the outputs of jobs are kept: `outputs/{job_id}/{n}.{ext}`.
+pub const OUTPUTS: &str = "outputs/";
+
+/// Those of `keys` that nothing will ever refer to: objects of a job that has ended, or that does not exist, and has no file
+/// there. A worker that dies or is stopped between an upload and its note of it leaves such an object. Keys of another form
+/// are left alone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn strays(db: &PgPool, keys: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    let (keys, jobs): (Vec<_>, Vec<_>) =
+        keys.iter().filter_map(|key| Some((key.as_str(), job_of(key)?.0))).unzip();
+    sqlx::query_scalar!(
+        r#"
+        select o.key as "key!" from unnest($1::text[], $2::uuid[]) as o (key, job_id)
+        where not exists (select from jobs j where j.id = o.job_id and j.status = 'open')
+          and not exists (select from files f where f.job_id = o.job_id and o.key in (f.storage_key, f.preview_key))
+        "#,
+        &keys as _,
+        &jobs,
+    )
+    .fetch_all(db)
+    .await
+}
+
+fn job_of(key: &str) -> Option<JobId> {
+    key.strip_prefix(OUTPUTS)?.split('/').next()?.parse().ok()
+}

@@ -147,6 +147,23 @@ impl Storage {
         }
     }
 
+    /// A page of the keys that begin with `prefix`, in order, those behind `after`; empty at the end.
+    ///
+    /// # Errors
+    /// When the service fails.
+    pub async fn list(&self, prefix: &str, after: Option<&str>) -> anyhow::Result<Vec<String>> {
+        let page = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .set_start_after(after.map(ToOwned::to_owned))
+            .send()
+            .await
+            .with_context(|| format!("list {prefix}"))?;
+        Ok(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect())
+    }
+
     /// A URL by which anyone can read `key` for a while. Made by computing alone.
     ///
     /// # Errors

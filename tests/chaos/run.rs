@@ -133,7 +133,8 @@ async fn live(
     if tokio::time::timeout(ANSWERS_MAX, shopping.finish()).await.is_err() {
         world.book.breach("a submit with a key is answered in the end", "some customers still wait");
     }
-    world.settle(patience).await
+    world.settle(patience).await?;
+    world.sweep().await
 }
 
 async fn open_accounts(db: &PgPool, door: &Door) -> anyhow::Result<Vec<Customer>> {

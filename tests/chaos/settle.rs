@@ -1,8 +1,8 @@
 //! Waiting until nothing is under way any more, for as long as it may take and no longer.
 //!
 //! Jobs are waited for as they are: their deadlines are the limit. Notices are not: the waits between two tries of a
-//! webhook are minutes and hours long, so the clock is moved for them, by making due what is pending. That is all that this
-//! harness ever writes to the database.
+//! webhook are minutes and hours long, so the clock is moved for them, by making due what is pending, and for the nightly task
+//! that deletes stray objects. That is all that this harness ever writes to the database.
 
 #![expect(clippy::disallowed_methods, reason = "statements that the product never makes")]
 
@@ -21,6 +21,10 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// What comes on top of the last job's deadline: a scheduler that died over a task blocks it for a minute, then the task's
 /// next tick and a worker's grace; a webhook takes up to 15 s.
 const MARGIN: Duration = Duration::from_secs(60 + 30);
+/// The task that deletes what workers left in storage.
+const SWEEP: &str = "delete-stray-objects";
+/// Longest wait for it: a scheduler looks twice a minute, and one that died over the task blocks it for longer.
+const SWEEP_LIMIT: Duration = Duration::from_secs(90);
 /// Most ids that are named.
 const NAMED: usize = 20;
 
@@ -46,6 +50,36 @@ async fn hasten_notices(db: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 impl World {
+    /// Moves the clock past the next night for the task that deletes stray objects, and waits for it.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn sweep(&self) -> anyhow::Result<()> {
+        let db = &self.ground.db;
+        let began = Instant::now();
+        let since = SystemClock.now();
+        while began.elapsed() < SWEEP_LIMIT {
+            sqlx::query("update schedule set last_tick = last_tick - interval '1 day' where task = $1 and last_tick > $2 - interval '1 day'")
+                .bind(SWEEP)
+                .bind(since)
+                .execute(db)
+                .await?;
+            let done: bool = sqlx::query_scalar(
+                "select exists (select from schedule where task = $1 and finished_at > $2 and failures = 0 and lease_until is null)",
+            )
+            .bind(SWEEP)
+            .bind(since)
+            .fetch_one(db)
+            .await?;
+            if done {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.book.breach("stray objects are looked for", "the task did not run in time");
+        Ok(())
+    }
+
     /// Waits until every job is final and every notice settled; what is not, in time, is a breach. All has been mended.
     ///
     /// # Errors

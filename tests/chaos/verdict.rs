@@ -215,16 +215,8 @@ fn judge_files(evidence: &Evidence, book: &Book) {
     }
     for key in evidence.objects.keys().filter(|key| !known.contains(key.as_str())) {
         let job = key.split('/').nth(1).and_then(|job| job.parse().ok()).and_then(|job| evidence.job(job));
-        match job {
-            // A run that ended between the upload and its note of it. It costs storage and nothing else.
-            Some(row) if row.status != "succeeded" => {
-                book.count("objects left by jobs that did not succeed, which nothing deletes");
-            }
-            _ => {
-                let end = job.map(|row| (&row.status, &row.error_code));
-                book.breach("every stored object belongs to a file", &format!("{key}: {end:?}"));
-            }
-        }
+        let end = job.map(|row| (&row.status, &row.error_code));
+        book.breach("every stored object belongs to a file", &format!("{key}: {end:?}"));
     }
     for (job, size_bytes, length) in &evidence.downloads {
         if length.and_then(|length| i64::try_from(length).ok()) != Some(*size_bytes) {

@@ -455,3 +455,24 @@ async fn any_sequence_of_movements_keeps_the_books_right() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn one_order_that_postgres_refuses_costs_its_neighbours_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let key: KeyId =
+        scalar(&app.db, &format!("select id from api_keys where account_id = '{}'", alice.id.0)).await;
+    let player = Player { app: &app, account: alice.id, key, model: Model::default() };
+    let mut orders: Vec<_> = (0..8).map(|_| player.order(1000)).collect();
+    // No text of Postgres has this character; the front door refuses it long before.
+    orders[5].input = json!({ "prompt": "\u{0}" });
+    let orders: Vec<_> = orders.into_iter().map(Arc::new).collect();
+    let submitter = &app.door.submitter;
+    let receipts = futures::future::join_all(orders.iter().map(|order| submitter.submit(order))).await;
+    for (n, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt.is_err(), n == 5, "{n}: {receipt:?}");
+    }
+    assert_eq!(alice.tokens().await, (3000, 7000));
+    app.drain().await;
+    app.finish().await;
+}

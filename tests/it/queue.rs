@@ -8,7 +8,10 @@ use serde_json::json;
 use shared::{
     billing::Tokens,
     config,
-    job::{self, Checkpoint, Claimed, Fence, Intent, Lease, Medium, Output, Parking, Pause, Resume, Verdict},
+    job::{
+        self, Checkpoint, Claim, Claimed, Fence, Floors, Intent, Lease, Medium, Output, Parking, Pause,
+        Resume, Verdict,
+    },
     process::Process,
     wake::Wakes,
 };
@@ -403,6 +406,81 @@ async fn claims_at_once_never_share_a_job() {
     leases.dedup_by_key(|lease| lease.job);
     assert_eq!(leases.len(), 60);
     job::release(&app.db, &leases, app.now()).await.expect("release");
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_intent_that_was_committed_while_its_job_was_being_closed_is_closed_with_it() {
+    let app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let id = alice.submit("gpt-4o", json!({ "prompt": "raced" })).await;
+    let claimed = app.claim(Medium::Text).await.pop().expect("the job");
+    // The close has taken its snapshot and waits for the queue row while the intent is committed.
+    let mut begun = app.db.begin().await.expect("begin");
+    let locked: i32 =
+        scalar(&mut *begun, &format!("select 1 from queue where job_id = '{}' for update", id.0)).await;
+    assert_eq!(locked, 1);
+    let (db, at) = (app.db.clone(), app.now());
+    let closing = app
+        .process
+        .spawn(async move { job::close(&db, Fence::Held(claimed.lease), &Verdict::Canceled, at).await });
+    until_blocked(&app).await;
+    for sql in [
+        format!("update queue set attempt = 1 where job_id = '{}' returning 1", id.0),
+        format!(
+            "insert into attempts (job_id, attempt, provider, upstream_model, started_at) values ('{}', 1, 'openai', 'gpt-4o', now()) returning 1",
+            id.0
+        ),
+    ] {
+        let _: i32 = scalar(&mut *begun, &sql).await;
+    }
+    begun.commit().await.expect("commit");
+    assert!(closing.await.expect("it ran").expect("close"));
+    let outcome: String =
+        scalar(&app.db, &format!("select outcome from attempts where job_id = '{}'", id.0)).await;
+    assert_eq!(outcome, "abandoned");
+    app.finish().await;
+}
+
+/// Waits until a statement waits for a lock.
+async fn until_blocked(app: &TestApp) {
+    for _ in 0..1000 {
+        let blocked: bool = scalar(
+            &app.db,
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database())",
+        )
+        .await;
+        if blocked {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing waits");
+}
+
+#[tokio::test]
+async fn a_claim_that_begins_at_its_floor_finds_what_came_since_and_what_was_given_back() {
+    let app = TestApp::new().await;
+    let (alice, bob) = (app.account(10_000).await, app.account(10_000).await);
+    for n in 0..3 {
+        alice.submit("gpt-4o", json!({ "prompt": format!("{n}") })).await;
+    }
+    let first = app.claim_at_most(Medium::Text, 2).await;
+    let floors = Floors::default().look(&app.db, Medium::Text, app.now()).await.expect("look");
+    app.clock.advance(TimeDelta::seconds(10));
+    let floors = floors.look(&app.db, Medium::Text, app.now()).await.expect("look");
+    assert!(floors.tags[1] > i64::MIN, "{floors:?}");
+    bob.submit("gpt-4o", json!({ "prompt": "new here" })).await;
+    let high = json!({ "model": "gpt-4o", "input": { "prompt": "high" }, "priority": "high" });
+    bob.post("/v1/jobs", high).await.job();
+    let leases: Vec<_> = first.iter().map(|claimed| claimed.lease).collect();
+    job::release(&app.db, &leases, app.now()).await.expect("release");
+    let lease = app.worker.timing.lease;
+    let wanted = Claim { pool: Medium::Text, worker: "test", limit: 10, lease, floors, moves_clock: true };
+    let found = job::claim(&app.db, &wanted, app.now()).await.expect("claim");
+    assert_eq!(found.len(), 5, "two that were given back, one that waited, two that are new");
+    app.clock.advance(TimeDelta::minutes(5));
     app.drain().await;
     app.finish().await;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use scheduler::{tasks, tick};
 use serde_json::json;
-use shared::schedule;
+use shared::{id::JobId, schedule};
 
 use crate::support::{TestApp, scalar};
 
@@ -221,5 +221,35 @@ async fn the_audit_notices_money_that_the_ledger_does_not_know_of() {
         .execute(&app.db)
         .await
         .expect("mend");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn objects_that_no_file_refers_to_are_deleted_at_night_and_no_others() {
+    let app = TestApp::new().await;
+    let alice = app.account(50_000).await;
+    app.tick("delete-stray-objects").await;
+    let (done, open) = (
+        alice.submit("nano-banana", json!({ "prompt": "kept" })).await,
+        alice.submit("kling", json!({ "prompt": "open", "seconds": 5 })).await,
+    );
+    app.run_due().await;
+    // A worker that died after its upload: the job went on without it, was never, or is to be run again.
+    for key in [
+        format!("outputs/{done}/7.png"),
+        format!("outputs/{}/0.png", JobId::new()),
+        format!("outputs/{open}/0.mp4"),
+    ] {
+        app.storage.put_bytes(&key, "stray".into(), "image/png").await.expect("store");
+    }
+    assert_eq!(objects(app.s3_dir.path()), 5);
+    app.clock.advance(TimeDelta::days(1));
+    assert!(app.tick("delete-stray-objects").await);
+    assert_eq!(
+        objects(app.s3_dir.path()),
+        3,
+        "the picture, its preview, and what the open job will overwrite"
+    );
+    app.drain().await;
     app.finish().await;
 }

@@ -165,6 +165,9 @@ async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<()
 async fn guard(ctx: &Ctx, work: &Work) -> Ended {
     let Work { claimed, held } = work;
     let left = (claimed.deadline - ctx.clock.now()).to_std().unwrap_or(Duration::ZERO);
+    if left.is_zero() {
+        return run::expire(ctx, claimed).await;
+    }
     let run = AssertUnwindSafe(run::run_job(ctx, claimed)).catch_unwind();
     tokio::select! {
         ended = run => match ended {

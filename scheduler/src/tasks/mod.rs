@@ -15,6 +15,7 @@ mod notices;
 mod plans;
 mod rates;
 mod rescue;
+mod strays;
 mod usage;
 
 use std::time::Duration;
@@ -80,6 +81,14 @@ pub const TASKS: &[Task] = &[
         missed: Missed::SkipAfter(TimeDelta::hours(3)),
         lease: AN_HOUR,
         run: files::run,
+    },
+    // Objects that no file refers to are deleted: dead workers leave some.
+    Task {
+        name: "delete-stray-objects",
+        cron: "0 20 3 * * *",
+        missed: Missed::RunOnce,
+        lease: AN_HOUR,
+        run: strays::run,
     },
     // Deletions that failed are tried again, an hour later each.
     Task {

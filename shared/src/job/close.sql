@@ -93,19 +93,19 @@ with asked as materialized (
     ) as e (id, kind, debit, credit, amount)
     where e.amount > 0
 ), attempted as (
-    update attempts a
-    set outcome = case j.status when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end,
-        error = coalesce(a.error, j.error_message), finished_at = $19,
-        -- Unless it is known, the list price: the vendor may bill it.
-        cost_usd = coalesce(j.known_cost, j.cost_usd)
-    from job j
-    where j.attempt > 0 and a.job_id = j.id and a.attempt = j.attempt and a.outcome is null
-), unannounced as (
-    -- Work that nobody bills was begun without an intent.
-    insert into attempts (job_id, attempt, provider, upstream_model, outcome, cost_usd, started_at, finished_at)
-    select id, begun, provider, upstream_model, 'succeeded', coalesce(known_cost, cost_usd), coalesce(started_at, $19), $19
+    -- As an insert: work that nobody bills was begun without an intent, and an intent that was committed while this statement
+    -- waited for its queue row is not in its snapshot, but it is found by its key.
+    insert into attempts as a (job_id, attempt, provider, upstream_model, outcome, error, cost_usd, started_at, finished_at)
+    select id, greatest(attempt, begun), provider, upstream_model,
+           case status when 'succeeded' then 'succeeded' when 'failed' then 'failed' else 'abandoned' end, error_message,
+           -- Unless it is known, the list price: the vendor may bill it.
+           coalesce(known_cost, cost_usd), coalesce(started_at, $19), $19
     from job
-    where begun > attempt
+    where greatest(attempt, begun) > 0
+    on conflict on constraint attempts_pkey do update
+    set outcome = excluded.outcome, error = coalesce(a.error, excluded.error), finished_at = excluded.finished_at,
+        cost_usd = excluded.cost_usd
+    where a.outcome is null
 ), stored as (
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, width, height,
                        duration_seconds, created_at, expires_at)
