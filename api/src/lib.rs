@@ -35,9 +35,12 @@ pub use error::ApiError;
 pub use limit::Limits;
 pub use people::People;
 
-/// What handlers need; built once, cloned for each request.
-#[derive(Debug, Clone)]
-pub struct Ctx {
+/// What handlers need, as each request has it: a request passes it on several times.
+pub type Ctx = Arc<Parts>;
+
+/// What handlers need; built once.
+#[derive(Debug)]
+pub struct Parts {
     /// Postgres.
     pub db: PgPool,
     /// Proves API keys.

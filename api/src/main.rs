@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Ctx, People, config::Http, http};
+use api::{Parts, People, config::Http, http};
 use shared::{
     account::Keyring,
     catalog::Catalog,
@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics(&process)?;
     let catalog = Arc::new(Catalog::load()?);
     let wakes = Wakes::start(&db, &process);
-    let ctx = Ctx {
+    let ctx = Arc::new(Parts {
         prices: Prices::start(&db, &catalog, &wakes, &process).await?,
         wakes,
         keyring: Keyring::new(&db, &process),
@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
         limits: settings.limits,
         trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
-    };
+    });
     let listener =
         TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
     tracing::info!(addr = %settings.addr, "api is listening");

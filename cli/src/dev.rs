@@ -223,7 +223,7 @@ impl Stack {
             timing,
         };
         scheduler::tick::start(&ticking, &self.process);
-        let door = api::Ctx {
+        let door = Arc::new(api::Parts {
             db: self.db.clone(),
             keyring: Keyring::new(&self.db, &self.process),
             submitter: Submitter::new(&self.db, &self.process),
@@ -241,7 +241,7 @@ impl Stack {
             limits: api::Limits::default(),
             trusted_proxies: 0,
             allow_private_addresses: true,
-        };
+        });
         self.process.stop_on_signal()?;
         write_private(&data.join("dev.json"), &serde_json::to_string_pretty(&self.described)?)?;
         let stop = self.process.clone();

@@ -144,7 +144,7 @@ impl TestApp {
             low_balance_tokens: catalog.low_balance_tokens(),
             timing: settings.timing,
         };
-        let door = api::Ctx {
+        let door = Arc::new(api::Parts {
             db: db.clone(),
             keyring: Keyring::new(&db, &process),
             submitter: Submitter::new(&db, &process),
@@ -162,7 +162,7 @@ impl TestApp {
             limits: settings.limits,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
-        };
+        });
         serve(&process, listener, door.clone());
         begin_schedule(&scheduler).await;
         Self {
