@@ -145,3 +145,62 @@ async fn alone<T, R>(batch: &Inner<T, R>, item: &T) -> Result<R, sqlx::Error> {
     let answers = (batch.statement)(&batch.db, std::slice::from_ref(item)).await?;
     answers.into_iter().next().ok_or(sqlx::Error::RowNotFound)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an item does to the statement it is in.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Item {
+        Good(usize),
+        Refused,
+        Panics,
+    }
+
+    fn batch(size: usize) -> Batch<Item, (usize, usize)> {
+        // Never connected: the statement of the test asks nobody.
+        let db = PgPool::connect_lazy("postgres://localhost/none").expect("a URL");
+        Batch::new(&db, &Process::new(), size, 1, |_, items| {
+            async move {
+                tokio::task::yield_now().await;
+                assert!(!items.contains(&Item::Panics), "a defect");
+                if items.contains(&Item::Refused) {
+                    return Err(sqlx::Error::RowNotFound);
+                }
+                let numbers =
+                    items.iter().map(|item| if let Item::Good(number) = item { *number } else { 0 });
+                Ok(numbers.map(|number| (number, items.len())).collect())
+            }
+            .boxed()
+        })
+    }
+
+    #[tokio::test]
+    async fn those_who_come_at_the_same_time_share_and_each_gets_an_answer_of_its_own() {
+        let batch = batch(10);
+        let answers = join_all((0..25).map(|number| batch.ask(Item::Good(number)))).await;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer")).collect();
+        assert_eq!(
+            answers.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            (0..25).collect::<Vec<_>>()
+        );
+        assert_eq!(answers.iter().map(|(_, shared)| *shared).max(), Some(10), "never more than its size");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_refused_is_refused_alone() {
+        let batch = batch(10);
+        let asked = [Item::Good(1), Item::Refused, Item::Good(2)].map(|item| batch.ask(item));
+        let answers: Vec<_> = join_all(asked).await.into_iter().map(|answer| answer.ok()).collect();
+        assert_eq!(answers, [Some((1, 1)), None, Some((2, 1))]);
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_panics_leaves_nobody_waiting_and_the_next_one_runs() {
+        let batch = batch(10);
+        let answers = join_all([Item::Good(1), Item::Panics].map(|item| batch.ask(item))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(sqlx::Error::WorkerCrashed))));
+        assert_eq!(batch.ask(Item::Good(3)).await.expect("an answer"), (3, 1));
+    }
+}
