@@ -8,7 +8,11 @@
 
 use std::time::Duration;
 
-use shared::clock::{Clock, SystemClock};
+use futures::{FutureExt, future::BoxFuture};
+use shared::{
+    clock::{Clock, SystemClock},
+    db::is_transient,
+};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
 
@@ -25,6 +29,8 @@ const MARGIN: Duration = Duration::from_secs(60 + 30);
 const SWEEP: &str = "delete-stray-objects";
 /// Longest wait for it: a scheduler looks twice a minute, and one that died over the task blocks it for longer.
 const SWEEP_LIMIT: Duration = Duration::from_secs(90);
+/// How often the harness repeats a question of its own.
+const PATIENCE: u32 = 20;
 /// Most ids that are named.
 const NAMED: usize = 20;
 
@@ -33,19 +39,44 @@ const NAMED: usize = 20;
 /// # Errors
 /// When the database fails.
 pub async fn lapse_notices(db: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("update notices set lease_until = $1 where status = 'pending' and lease_until > $1")
-        .bind(SystemClock.now())
-        .execute(db)
-        .await?;
+    patiently(|| {
+        async move {
+            sqlx::query("update notices set lease_until = $1 where status = 'pending' and lease_until > $1")
+                .bind(SystemClock.now())
+                .execute(db)
+                .await
+        }
+        .boxed()
+    })
+    .await?;
     Ok(())
+}
+
+/// Asks again when the connection was one that a restart of Postgres has ended.
+async fn patiently<'a, T>(
+    ask: impl Fn() -> BoxFuture<'a, Result<T, sqlx::Error>> + Send,
+) -> Result<T, sqlx::Error> {
+    for _ in 0..PATIENCE {
+        match ask().await {
+            Err(error) if is_transient(&error) => tokio::time::sleep(LOOK_EVERY).await,
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 /// Moves the clock past the waits of all notices.
 async fn hasten_notices(db: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("update notices set run_at = $1 where status = 'pending' and run_at > $1")
-        .bind(SystemClock.now())
-        .execute(db)
-        .await?;
+    patiently(|| {
+        async move {
+            sqlx::query("update notices set run_at = $1 where status = 'pending' and run_at > $1")
+                .bind(SystemClock.now())
+                .execute(db)
+                .await
+        }
+        .boxed()
+    })
+    .await?;
     Ok(())
 }
 
@@ -139,5 +170,5 @@ async fn pending_notices(db: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 /// # Errors
 /// When the database fails.
 pub async fn texts(db: &PgPool, sql: &str) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(db).await
+    patiently(|| sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(db).boxed()).await
 }
