@@ -86,8 +86,13 @@ impl Server {
     }
 
     /// A pool whose commits do not wait for the disk: to fill, or to time what a statement does apart from that wait.
+    /// Plans are general, as on the connections of Kiln.
     pub async fn hasty_pool(&self, database: &str, most: u32) -> Result<PgPool> {
-        let options = self.options.clone().database(database).options([("synchronous_commit", "off")]);
+        let options = self
+            .options
+            .clone()
+            .database(database)
+            .options([("synchronous_commit", "off"), ("plan_cache_mode", "force_generic_plan")]);
         let pool = PgPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(120));
         Ok(pool.connect_with(options).await?)
     }
