@@ -138,7 +138,9 @@ impl Submitter {
                 _ => return admitted.judge(order),
             }
         }
-        Err(SubmitError::Db(sqlx::Error::Protocol("grants that expired, or keys that were forgotten, keep coming back".into())))
+        Err(SubmitError::Db(sqlx::Error::Protocol(
+            "grants that expired, or keys that were forgotten, keep coming back".into(),
+        )))
     }
 
     async fn admit(&self, order: &Arc<Order>) -> Result<Option<Admitted>, sqlx::Error> {
