@@ -6,7 +6,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -19,6 +19,10 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Longest wait for a free connection before a request is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may have been idle and still be used without asking first whether it lives. Asking costs a round trip,
+/// several times a job; after a rest, a restart of the server may have ended it.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// Opens a pool; the first connection is made and tried at once.
 ///
@@ -34,6 +38,15 @@ pub async fn connect(config: &config::Database, role: &str) -> anyhow::Result<Pg
     PgPoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, rested| {
+            Box::pin(async move {
+                if rested.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options)
         .await
         .context("connect to Postgres (KILN_DATABASE_URL)")

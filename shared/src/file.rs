@@ -94,7 +94,7 @@ pub async fn stuck(db: &PgPool) -> Result<i64, sqlx::Error> {
         .await
 }
 
-/// Where the outputs of jobs are kept: `outputs/{job_id}/{n}.{ext}`.
+/// Where the outputs of jobs are kept: `outputs/{job_id}/{n}-{random}.{ext}`.
 pub const OUTPUTS: &str = "outputs/";
 
 /// Those of `keys` that nothing will ever refer to: objects of a job that has ended, or that does not exist, and has no file

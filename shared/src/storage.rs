@@ -1,7 +1,7 @@
 //! Station 6, store: files in any service that speaks S3.
 //!
-//! Keys are `outputs/{job_id}/{n}.{ext}`: a job that runs again overwrites its own files and no other's; archives are
-//! `exports/{id}.zip`. The bucket is private; the only way out is a signed URL or this client.
+//! Keys are `outputs/{job_id}/{n}-{random}.{ext}`: never the same twice, so that a worker which was given up and comes back
+//! overwrites nothing; what it leaves is looked for every night. Archives are `exports/{id}.zip`. The bucket is private; the only way out is a signed URL or this client.
 //! Deliberately absent: what the files mean.
 
 use std::{path::Path, time::Duration};

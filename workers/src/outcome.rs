@@ -13,7 +13,7 @@ use crate::{
     providers::{AfterAmbiguity, ErrorClass, Pending, ProviderError},
     result::ResultError,
 };
-use shared::job::{Checkpoint, JobError, Output, Pause, Resume};
+use shared::job::{Checkpoint, JobError, Misses, Output, Pause, Resume};
 
 /// What becomes of the job.
 #[derive(Debug, Clone)]
@@ -44,8 +44,8 @@ pub enum Stage {
     Resume {
         /// The vendor's task id.
         provider_ref: String,
-        /// Looks in a row that told nothing.
-        blind: u16,
+        /// What went wrong so far.
+        misses: Misses,
     },
 }
 
@@ -75,7 +75,10 @@ pub fn backoff(tries: u16) -> Duration {
 pub fn pending(pending: &Pending, now: DateTime<Utc>) -> Outcome {
     Outcome::Wait(Pause {
         until: now + pending.look_again.min(LOOK_MAX),
-        resume: Resume::At(Checkpoint::Pending { provider_ref: pending.provider_ref.clone(), blind: 0 }),
+        resume: Resume::At(Checkpoint::Pending {
+            provider_ref: pending.provider_ref.clone(),
+            misses: Misses::default(),
+        }),
         phase: pending.phase.clone(),
         progress: pending.progress.map(i16::from),
     })
@@ -135,8 +138,11 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             may_be_billed: false,
         }),
         (ErrorClass::Broken, _) => retry(now + backoff(tries), Resume::Anew, unusable()),
-        (_, Stage::Resume { provider_ref, blind }) => {
-            Outcome::Wait(blind_look(provider_ref, *blind, error, now))
+        (_, Stage::Resume { provider_ref, misses }) => {
+            let misses = Misses { blind: misses.blind.saturating_add(1), ..*misses };
+            let pace =
+                error.retry_after.map_or_else(|| look_again(misses.blind), |advice| advice.min(ADVICE_MAX));
+            Outcome::Wait(another_look(provider_ref, misses, now + pace))
         }
         (_, Stage::Lookup { unseen }) => {
             let until = now + error.retry_after.map_or_else(|| backoff(0), |advice| advice.min(ADVICE_MAX));
@@ -166,22 +172,21 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
 }
 
 /// What a result that could not be kept means for the job. `task` is the vendor's reference by which the result can be
-/// asked for again, and how many looks in a row told nothing.
+/// asked for again, and what went wrong with it before.
 pub fn classify_result(
     error: &ResultError,
-    task: Option<(&str, u16)>,
+    task: Option<(&str, Misses)>,
     tries: u16,
     now: DateTime<Utc>,
 ) -> Outcome {
+    let spent = |misses: Misses| matches!(error, ResultError::Download(_)) && misses.undelivered >= DOWNLOADS;
     match (error, task) {
-        (ResultError::Download(_), Some((provider_ref, blind))) if blind < DOWNLOADS => {
-            let why = ProviderError::new(ErrorClass::Unavailable, "");
-            Outcome::Wait(blind_look(provider_ref, blind, &why, now))
-        }
-        // The result is there and paid for; our own trouble must not make us pay twice.
-        (ResultError::Storage(_), Some((provider_ref, blind))) => {
-            let why = ProviderError::new(ErrorClass::Unavailable, "");
-            Outcome::Wait(blind_look(provider_ref, blind, &why, now))
+        // The result is there and paid for; our own trouble must not make us pay twice, a vendor's only at last.
+        (ResultError::Download(_) | ResultError::Storage(_), Some((provider_ref, misses)))
+            if !spent(misses) =>
+        {
+            let misses = Misses { blind: 0, undelivered: misses.undelivered.saturating_add(1) };
+            Outcome::Wait(another_look(provider_ref, misses, now + look_again(misses.undelivered)))
         }
         _ => retry(now + backoff(tries), Resume::Anew, unusable()),
     }
@@ -198,16 +203,16 @@ pub fn not_configured(tries: u16, now: DateTime<Utc>) -> Outcome {
     retry(now + backoff(tries), Resume::Unchanged, unavailable("no provider is set up for this model"))
 }
 
-/// Another look later, at the same task, longer and longer apart.
-fn blind_look(provider_ref: &str, blind: u16, error: &ProviderError, now: DateTime<Utc>) -> Pause {
-    let pace =
-        error.retry_after.map_or_else(|| backoff(blind).min(LOOK_MAX), |advice| advice.min(ADVICE_MAX));
+/// The wait before the next look at a task after so many that failed: longer and longer.
+fn look_again(failures: u16) -> Duration {
+    backoff(failures.saturating_sub(1)).min(LOOK_MAX)
+}
+
+/// Another look at the same task.
+fn another_look(provider_ref: &str, misses: Misses, until: DateTime<Utc>) -> Pause {
     Pause {
-        until: now + pace,
-        resume: Resume::At(Checkpoint::Pending {
-            provider_ref: provider_ref.to_owned(),
-            blind: blind.saturating_add(1),
-        }),
+        until,
+        resume: Resume::At(Checkpoint::Pending { provider_ref: provider_ref.to_owned(), misses }),
         phase: "waiting for the provider's word".into(),
         progress: None,
     }
@@ -290,7 +295,8 @@ mod tests {
 
     #[test]
     fn a_poll_that_told_nothing_never_ends_a_job() {
-        let resume = Stage::Resume { provider_ref: "t1".into(), blind: 40 };
+        let resume =
+            Stage::Resume { provider_ref: "t1".into(), misses: Misses { blind: 40, undelivered: 0 } };
         for class in [
             ErrorClass::Auth,
             ErrorClass::Quota,
@@ -304,6 +310,21 @@ mod tests {
         check(&resume, ErrorClass::Refused, "fail content_refused");
         check(&resume, ErrorClass::Failed, "fail provider_failed");
         check(&Stage::Lookup { unseen: 0 }, ErrorClass::Unavailable, "wait lookup");
+    }
+
+    #[test]
+    fn a_result_is_taken_for_lost_by_failed_downloads_and_not_by_failed_looks() {
+        let download = ResultError::Download("reset".into());
+        let misses = |blind, undelivered| Some(("t1", Misses { blind, undelivered }));
+        let again = classify_result(&download, misses(40, 0), 0, at());
+        let Outcome::Wait(Pause { resume: Resume::At(Checkpoint::Pending { misses: then, .. }), .. }) = again
+        else {
+            panic!("not looked at again: {again:?}")
+        };
+        assert_eq!(then, Misses { blind: 0, undelivered: 1 });
+        assert!(matches!(classify_result(&download, misses(0, DOWNLOADS), 0, at()), Outcome::Retry(..)));
+        let storage = ResultError::Storage(anyhow::anyhow!("away"));
+        assert!(matches!(classify_result(&storage, misses(0, 40), 0, at()), Outcome::Wait(_)));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub enum ResultError {
 /// Verifies and stores everything a vendor made for a job.
 ///
 /// # Errors
-/// See [`ResultError`]. What was stored before the error is overwritten by the next try, under the same keys.
+/// See [`ResultError`]. What was stored before the error stays under a key of its own until strays are looked for.
 pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result<Output, ResultError> {
     let expected = expected_kind(&claimed.task, &claimed.input);
     match expected {
@@ -115,18 +115,20 @@ async fn keep_file(
         Artifact::Remote { url, headers } => download(ctx, url, headers).await?,
     };
     let verified = examine(path.to_path_buf(), move |path| media::verify(path, kind)).await?;
-    let storage_key = format!("outputs/{job}/{position}.{}", verified.extension);
+    // A name of its own: a worker that was given up, and comes back, must not overwrite what its successor has stored.
+    let name = format!("outputs/{job}/{position}-{:08x}", rand::random::<u32>());
+    let storage_key = format!("{name}.{}", verified.extension);
     ctx.storage.put_file(&storage_key, &path, verified.mime_type).await.map_err(ResultError::Storage)?;
     let preview_key = match kind {
-        Kind::Image => Some(keep_preview(ctx, job, position, &path).await?),
+        Kind::Image => Some(keep_preview(ctx, &name, &path).await?),
         _ => None,
     };
     Ok(describe(verified, storage_key, preview_key))
 }
 
-async fn keep_preview(ctx: &Ctx, job: JobId, position: usize, path: &Path) -> Result<String, ResultError> {
+async fn keep_preview(ctx: &Ctx, name: &str, path: &Path) -> Result<String, ResultError> {
     let preview = examine(path.to_path_buf(), media::preview).await?;
-    let key = format!("outputs/{job}/{position}.preview.jpg");
+    let key = format!("{name}.preview.jpg");
     let stored = ctx.storage.put_bytes(&key, Bytes::from(preview.jpeg), "image/jpeg").await;
     stored.map_err(ResultError::Storage)?;
     Ok(key)

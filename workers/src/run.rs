@@ -19,7 +19,7 @@ use crate::{
 };
 use shared::{
     db::is_transient,
-    job::{self, Checkpoint, Claimed, Closing, Fence, Intent, Output, Parking, Resume, Verdict},
+    job::{self, Checkpoint, Claimed, Closing, Fence, Intent, Misses, Output, Parking, Resume, Verdict},
     wake::Wake,
 };
 
@@ -135,8 +135,8 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
         return Ok(outcome::not_configured(tries, now));
     };
     match checkpoint {
-        Some(Checkpoint::Pending { provider_ref, blind }) => {
-            resume(ctx, claimed, provider.as_ref(), provider_ref, *blind).await
+        Some(Checkpoint::Pending { provider_ref, misses }) => {
+            resume(ctx, claimed, provider.as_ref(), provider_ref, *misses).await
         }
         Some(Checkpoint::Submitting { unseen }) => match provider.after_ambiguity() {
             AfterAmbiguity::Lookup => lookup(ctx, claimed, provider.as_ref(), *unseen).await,
@@ -209,16 +209,16 @@ async fn resume(
     claimed: &Claimed,
     provider: &dyn Provider,
     provider_ref: &str,
-    blind: u16,
+    misses: Misses,
 ) -> Result<Outcome, Lost> {
     let answer = provider.resume(&call(claimed, claimed.attempt, Vec::new()), provider_ref).await;
     ctx.probe.at(Station::Answered);
     match answer {
-        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, blind))).await,
+        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "resume", &error);
-            let stage = Stage::Resume { provider_ref: provider_ref.to_owned(), blind };
+            let stage = Stage::Resume { provider_ref: provider_ref.to_owned(), misses };
             Ok(outcome::classify(&stage, &error, tries(claimed), ctx.clock.now()))
         }
     }
@@ -229,7 +229,7 @@ async fn keep(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &Artifacts,
-    task: Option<(&str, u16)>,
+    task: Option<(&str, Misses)>,
 ) -> Result<Outcome, Lost> {
     let output = match keep_patiently(ctx, claimed, artifacts, task.is_some()).await {
         Ok(output) => output,

@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::Utc;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use workers::providers::{AfterAmbiguity, Artifacts, Call, Pending, Provider, ProviderError, Step};
@@ -21,7 +22,7 @@ use crate::stats::Times;
 pub struct Bench {
     /// Name of the vendor it stands in for.
     pub name: &'static str,
-    /// How long a submit takes.
+    /// How long a submit takes, give or take a quarter.
     pub takes: Duration,
     /// After how long a task that is under way is to be looked at again.
     pub look_again: Duration,
@@ -115,7 +116,8 @@ impl Provider for Bench {
         }
         self.submits.fetch_add(1, Ordering::Relaxed);
         if !self.takes.is_zero() {
-            tokio::time::sleep(self.takes).await;
+            // No two answers of a vendor take the same time.
+            tokio::time::sleep(self.takes.mul_f64(rand::rng().random_range(0.75..1.25))).await;
         }
         if self.parks {
             return Ok(Step::Pending(self.pending("exemplar")));

@@ -20,15 +20,26 @@ pub enum Checkpoint {
     Pending {
         /// The provider's task id.
         provider_ref: String,
-        /// Looks in a row that told nothing, for backing off.
-        #[serde(default)]
-        blind: u16,
+        /// What has gone wrong since.
+        #[serde(flatten)]
+        misses: Misses,
     },
     /// The result is verified and stored; only the finish is missing.
     Stored {
         /// What will be finished with.
         output: Output,
     },
+}
+
+/// What went wrong while a provider had a job; it decides how long to wait, and when a result is taken for lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misses {
+    /// Looks in a row that told nothing.
+    #[serde(default)]
+    pub blind: u16,
+    /// Times that the result was made and could not be fetched or kept.
+    #[serde(default)]
+    pub undelivered: u16,
 }
 
 /// What a job made.
@@ -47,7 +58,7 @@ pub struct Output {
 /// A file that is verified and in storage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredFile {
-    /// Where: `outputs/{job_id}/{n}.{ext}`.
+    /// Where: `outputs/{job_id}/{n}-{random}.{ext}`.
     pub storage_key: String,
     /// Where its preview is, for pictures.
     pub preview_key: Option<String>,

@@ -21,7 +21,7 @@ mod writes;
 use serde::{Deserialize, Serialize};
 
 pub use cancel::{Cancel, cancel};
-pub use checkpoint::{Checkpoint, Output, StoredFile};
+pub use checkpoint::{Checkpoint, Misses, Output, StoredFile};
 pub use claim::{Claim, Claimed, claim, promote};
 pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
 pub use floors::Floors;
