@@ -15,8 +15,9 @@ use crate::{
     vendors::Vendors,
 };
 
-/// How long the last faults may take to end by themselves: a restart of Postgres is the longest.
-const LAST_MAX: Duration = Duration::from_secs(60);
+/// How long the last faults may take to end by themselves: restarts of Postgres, which wait for each other and for a recovery
+/// under load, take the longest.
+const LAST_MAX: Duration = Duration::from_secs(180);
 
 /// Everything that can be struck.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ mod books;
 mod crash;
 mod flow;
 mod grants;
+mod interleavings;
 mod key_grants;
 mod keys;
 mod limits;

@@ -117,7 +117,8 @@ impl Provider for Bench {
         self.submits.fetch_add(1, Ordering::Relaxed);
         if !self.takes.is_zero() {
             // No two answers of a vendor take the same time.
-            tokio::time::sleep(self.takes.mul_f64(rand::rng().random_range(0.75..1.25))).await;
+            let takes = self.takes.mul_f64(rand::rng().random_range(0.75..1.25));
+            tokio::time::sleep(takes).await;
         }
         if self.parks {
             return Ok(Step::Pending(self.pending("exemplar")));
