@@ -97,6 +97,30 @@ pub const ALL: &[Goal] = &[
         "×",
     ),
     goal("the same, provider of 200 ms", ["fair", "provider of 200 ms, ratio", "p50"], Side::Below(2.0), "×"),
+    goal(
+        "memory of the API after ten minutes of 1000 jobs a second, last fifth against first",
+        ["soak", "10 minutes at 1000/s, ratio", "api_rss"],
+        Side::Below(1.2),
+        "×",
+    ),
+    goal(
+        "the same, the worker's",
+        ["soak", "10 minutes at 1000/s, ratio", "worker_rss"],
+        Side::Below(1.2),
+        "×",
+    ),
+    goal(
+        "the same, 99th percentile of `POST /v1/jobs`",
+        ["soak", "10 minutes at 1000/s, ratio", "submit_p99"],
+        Side::Below(1.5),
+        "×",
+    ),
+    goal(
+        "the same, size of `queue` with its indexes",
+        ["soak", "10 minutes at 1000/s, ratio", "queue"],
+        Side::Below(1.5),
+        "×",
+    ),
 ];
 
 /// What is set side by side, as what it is called, measure and variant: first taken in, then worked off.

@@ -24,6 +24,11 @@ use crate::{os, stats::Times};
 pub const BODY: &str =
     r#"{"model":"gpt-4o","input":{"prompt":"Why is the sky blue? Answer in one sentence."}}"#;
 
+/// [`BODY`] with somebody who is told of the end.
+fn with_webhook(url: &str) -> String {
+    format!(r#"{},"webhook":{{"url":"{url}"}}}}"#, &BODY[..BODY.len() - 1])
+}
+
 /// Who asks, how often and for how long.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -37,6 +42,8 @@ pub struct Load {
     pub time: Duration,
     /// Requests a second of all together; `None`: as fast as they are answered.
     pub rate: Option<f64>,
+    /// Where the end of each job is to be told.
+    pub webhook: Option<&'static str>,
     /// Whether to remember each job.
     pub remember: bool,
 }
@@ -46,6 +53,8 @@ pub struct Load {
 pub struct Sent {
     /// When its first byte was sent, in microseconds of the machine's clock.
     pub at_micros: i64,
+    /// How long it took until the answer, in microseconds; counted from the appointed time, where there is one.
+    pub took_micros: u64,
     /// The job.
     pub job: Uuid,
 }
@@ -95,12 +104,13 @@ async fn all(load: Arc<Load>) -> Result<Seen> {
 
 /// One client, from its first request to its last.
 async fn client(load: Arc<Load>, number: usize, began: Instant) -> Result<Seen> {
+    let body = load.webhook.map_or_else(|| BODY.to_owned(), with_webhook);
     let mut requests: Vec<Request> = load
         .keys
         .iter()
         .skip(number % load.keys.len())
         .step_by(load.clients)
-        .map(|key| Request::new(key, BODY))
+        .map(|key| Request::new(key, &body))
         .collect();
     ensure!(!requests.is_empty(), "more clients than keys");
     let mut connection = Connection::open(load.addr).await?;
@@ -123,9 +133,11 @@ async fn client(load: Arc<Load>, number: usize, began: Instant) -> Result<Seen> 
         let sent = every.map_or_else(Instant::now, |every| due - every);
         let answer = connection.exchange(request).await?;
         if answer.status == 202 {
-            seen.times.add(sent.elapsed());
+            let took = sent.elapsed();
+            seen.times.add(took);
             if load.remember {
-                seen.sent.push(Sent { at_micros, job: answer.job()? });
+                let took_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                seen.sent.push(Sent { at_micros, took_micros, job: answer.job()? });
             }
         } else {
             seen.errors += 1;

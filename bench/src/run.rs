@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::{kiln, limit, os, peers, pg::Server, report::Results};
 
 /// The measures by their names, in the order in which they run. Those that others depend on for comparison come first.
-const MEASURES: [&str; 11] = [
-    "submit", "drain", "start", "apalis", "river", "graphile", "limit", "claim", "parked", "fair", "snapshot",
+const MEASURES: [&str; 12] = [
+    "submit", "drain", "start", "apalis", "river", "graphile", "limit", "claim", "parked", "fair",
+    "snapshot", "soak",
 ];
 
 /// What the conductor is told.
@@ -44,6 +45,9 @@ pub struct Options {
     /// How long a reader holds its snapshot, in minutes.
     #[arg(long)]
     pub hold_minutes: Option<f64>,
+    /// How long jobs come and go at a steady rate, in minutes, after the warming up.
+    #[arg(long)]
+    pub soak_minutes: Option<f64>,
     /// Jobs that a worker runs at once while it works off a backlog.
     #[arg(long, default_value_t = 1000)]
     pub slots: usize,
@@ -75,6 +79,8 @@ pub struct Run {
     pub connections: u32,
     /// How long a reader holds its snapshot, in minutes.
     pub hold_minutes: f64,
+    /// How long jobs come and go at a steady rate, in minutes, after the warming up.
+    pub soak_minutes: f64,
     quick: bool,
     work: PathBuf,
     ground: Option<kiln::Ground>,
@@ -132,6 +138,7 @@ pub async fn main(options: Options) -> Result<()> {
         slots: options.slots,
         connections: options.connections,
         hold_minutes: options.hold_minutes.unwrap_or(if options.quick { 0.25 } else { 10.0 }),
+        soak_minutes: options.soak_minutes.unwrap_or(if options.quick { 0.25 } else { 10.0 }),
         quick: options.quick,
         work: options.work,
         ground: None,
@@ -159,9 +166,10 @@ async fn measure(run: &Run, name: &str, round: usize) -> Result<()> {
         "claim" => kiln::claim::round(run, round).await,
         "parked" => kiln::parked::round(run, round).await,
         "fair" => kiln::fair::round(run, round).await,
-        // Takes minutes, and says the same each time.
-        "snapshot" if round > 1 => Ok(()),
+        // These take minutes, and say the same each time.
+        "snapshot" | "soak" if round > 1 => Ok(()),
         "snapshot" => kiln::snapshot::round(run, round).await,
+        "soak" => kiln::soak::round(run, round).await,
         "limit" => limit::round(run, round).await,
         peer => peers::round(run, peer, round).await,
     }

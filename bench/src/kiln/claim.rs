@@ -22,6 +22,9 @@ const MODEL: &str = "gpt-4o";
 /// Lease of a claim.
 const LEASE: Duration = Duration::from_secs(45);
 
+/// Rest between two claims beside a worker, so that they hardly keep it from its work.
+const APART: Duration = Duration::from_millis(5);
+
 /// Turns that the two databases take in a round, so that what the disk does meanwhile meets both.
 const TURNS: usize = 10;
 
@@ -94,6 +97,46 @@ async fn make(run: &Run, database: &str, many: usize) -> Result<()> {
     Ok(())
 }
 
+/// Floors as a worker that has run for a while has them.
+async fn floors(db: &PgPool) -> Result<Floors> {
+    let floors = Floors::default().look(db, Medium::Text, Utc::now()).await?;
+    Ok(floors.look(db, Medium::Text, Utc::now()).await?)
+}
+
+/// Claims up to `limit` jobs; what was claimed, and how long it took.
+async fn timed(db: &PgPool, floors: &Floors, limit: i64) -> Result<(Vec<Lease>, Duration)> {
+    let began = Instant::now();
+    let wanted = Claim {
+        pool: Medium::Text,
+        worker: "bench",
+        limit,
+        lease: LEASE,
+        floors: floors.clone(),
+        moves_clock: false,
+    };
+    let claimed = job::claim(db, &wanted, Utc::now()).await?;
+    Ok((claimed.iter().map(|claimed| claimed.lease).collect(), began.elapsed()))
+}
+
+/// Times claims of one job out of the line that a worker is at, and gives each job back at once: its run begins a little
+/// later. Only claims that found a job count; `ones` of them, or fewer where the line is mostly empty.
+pub async fn beside_a_worker(db: &PgPool, ones: u64) -> Result<Times> {
+    let floors = floors(db).await?;
+    let mut times = Times::default();
+    for _ in 0..4 * ones {
+        if times.count() == ones {
+            break;
+        }
+        let (leases, took) = timed(db, &floors, 1).await?;
+        if !leases.is_empty() {
+            times.add(took);
+            job::release(db, &leases, Utc::now()).await?;
+        }
+        tokio::time::sleep(APART).await;
+    }
+    Ok(times)
+}
+
 /// How long claims took.
 #[derive(Debug, Default)]
 pub struct Taken {
@@ -108,23 +151,12 @@ pub struct Taken {
 impl Taken {
     /// Claims some jobs one by one, and some by the hundred. There must be as many.
     pub async fn claim(&mut self, db: &PgPool, ones: usize, hundreds: usize) -> Result<()> {
-        // As a worker that has run for a while has them.
-        let floors = Floors::default().look(db, Medium::Text, Utc::now()).await?;
-        let floors = floors.look(db, Medium::Text, Utc::now()).await?;
+        let floors = floors(db).await?;
         for limit in std::iter::repeat_n(1, ones).chain(std::iter::repeat_n(100, hundreds)) {
-            let began = Instant::now();
-            let wanted = Claim {
-                pool: Medium::Text,
-                worker: "bench",
-                limit,
-                lease: LEASE,
-                floors: floors.clone(),
-                moves_clock: false,
-            };
-            let claimed = job::claim(db, &wanted, Utc::now()).await?;
-            if limit == 1 { &mut self.ones } else { &mut self.hundreds }.add(began.elapsed());
-            ensure!(claimed.len() as i64 == limit, "{} jobs were claimed instead of {limit}", claimed.len());
-            self.leases.extend(claimed.iter().map(|claimed| claimed.lease));
+            let (leases, took) = timed(db, &floors, limit).await?;
+            if limit == 1 { &mut self.ones } else { &mut self.hundreds }.add(took);
+            ensure!(leases.len() as i64 == limit, "{} jobs were claimed instead of {limit}", leases.len());
+            self.leases.extend(leases);
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ async fn once(run: &Run, accounts: usize, billed: bool) -> Result<Figures> {
     figures.set("worker_cpu_us_per_job", (worker.cpu_seconds() - cpu) * 1e6 / jobs);
     figures.set("worker_peak_rss_mb", os::peak_rss_mb(worker.pid()));
     worker.stop().await?;
-    let report: Report = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
+    let report = Report::read(&words)?;
     run.server.counted(DATABASE).await?.per_job(before, jobs, &mut figures);
     figures.set("per_second", jobs / seconds);
     figures.set("provider_calls_per_job", report.submits as f64 / jobs);

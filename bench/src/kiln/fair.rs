@@ -4,15 +4,13 @@
 //! heavy account keeps all slots busy, so with a quick provider it is the processors that become scarce: how busy they are
 //! is noted, and a slower provider leaves them free and only the line to wait in.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use chrono::Utc;
-use uuid::Uuid;
 
-use super::{TEMPLATE, worker::Report};
+use super::{TEMPLATE, deployment::Deployment, worker::Report};
 use crate::{
-    child,
     http_load::{self, Load, Sent},
     os,
     report::Figures,
@@ -83,22 +81,19 @@ impl Waited {
 /// What the light accounts waited, from the request to the provider's call.
 async fn once(run: &Run, template: &str, takes_ms: u64, rate: f64) -> Result<Waited> {
     run.server.create(DATABASE, template).await?;
-    let words = run.folder("fair")?;
-    let (api, addr) = child::api(&run.api, &run.server.url(DATABASE), run.connections).await?;
-    let arguments = [
-        ("--database", run.server.url(DATABASE)),
-        ("--slots", SLOTS.to_string()),
-        ("--connections", run.connections.to_string()),
-        ("--takes-ms", takes_ms.to_string()),
-        ("--remember", String::new()),
-        ("--words", words.display().to_string()),
-    ];
-    let mut worker = child::own("worker", &run.arguments(&arguments))?;
-    child::word::<i64>(&mut worker, &words.join("began"), Duration::from_secs(30)).await?;
+    let takes = [("--takes-ms", takes_ms.to_string())];
+    let deployment = Deployment::start(run, DATABASE, SLOTS, &takes).await?;
     let keys = run.ground()?.keys(200);
     let time = run.either(Duration::from_secs(40), Duration::from_secs(5));
-    let others =
-        Load { addr, clients: 20, keys: keys[100..120].to_vec(), time, rate: Some(rate), remember: false };
+    let others = Load {
+        addr: deployment.addr,
+        clients: 20,
+        keys: keys[100..120].to_vec(),
+        time,
+        rate: Some(rate),
+        webhook: None,
+        remember: false,
+    };
     let light = Load {
         clients: 5,
         keys: keys[150..155].to_vec(),
@@ -113,19 +108,16 @@ async fn once(run: &Run, template: &str, takes_ms: u64, rate: f64) -> Result<Wai
     light.check()?;
     tokio::time::sleep(PATIENCE).await;
     let end = Utc::now().timestamp_micros();
-    worker.stop().await?;
-    api.stop().await?;
-    let report: Report = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
+    let report = deployment.stop().await?;
     run.server.drop(DATABASE).await?;
     Ok(Waited { times: waits(&light.sent, &report, end), busy_percent: (1.0 - left) * 100.0 })
 }
 
 fn waits(sent: &[Sent], report: &Report, end: i64) -> Times {
-    let called: HashMap<Uuid, i64> = report.calls.iter().map(|call| (call.0, call.1)).collect();
     let mut times = Times::default();
     // The first fifth warms up.
     for sent in &sent[sent.len() / 5..] {
-        let at = called.get(&sent.job).copied().unwrap_or(end);
+        let at = report.calls.get(&sent.job).copied().unwrap_or(end);
         times.add_micros(u64::try_from(at - sent.at_micros).unwrap_or(0));
     }
     times

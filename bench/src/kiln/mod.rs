@@ -1,14 +1,18 @@
 //! Kiln's own measures, one a file, and what they share: accounts with keys, orders, and copies of rows.
 
+pub mod calls;
 pub mod claim;
+pub mod deployment;
 pub mod drain;
 pub mod exemplar;
 pub mod fair;
 pub mod parked;
 pub mod provider;
 pub mod snapshot;
+pub mod soak;
 pub mod start;
 pub mod submit;
+pub mod tables;
 pub mod worker;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -41,7 +45,7 @@ const PURSE: Tokens = Tokens::new(1_000_000_000_000).expect("not negative");
 /// Statements under way at once while a database is filled.
 const FILLING: usize = 16;
 /// Where notices are owed to. Nobody delivers them here.
-const WEBHOOK: &str = "http://127.0.0.1:9/hook";
+pub const WEBHOOK: &str = "http://127.0.0.1:9/hook";
 
 /// An account and the key that speaks for it.
 #[derive(Debug, Clone)]

@@ -81,7 +81,7 @@ async fn watch(run: &Run, videos: usize, first_look: i64) -> Result<Figures> {
     figures.set("worker_peak_rss_mb", os::peak_rss_mb(worker.pid()));
     figures.set("worker_cpu_percent", worker.cpu_seconds() * 100.0 / time.as_secs_f64());
     worker.stop().await?;
-    let report: Report = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
+    let report = Report::read(&words)?;
     let looks = report.looks as f64;
     figures.set("looks_per_second", looks / (time.as_secs_f64() - 2.0));
     figures.set("looks_needed_per_second", videos as f64 / LOOK_AGAIN.as_secs_f64());

@@ -11,10 +11,10 @@ use std::{
 use async_trait::async_trait;
 use chrono::Utc;
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use workers::providers::{AfterAmbiguity, Artifacts, Call, Pending, Provider, ProviderError, Step};
 
+use super::calls::Calls;
 use crate::stats::Times;
 
 /// How the provider behaves.
@@ -26,44 +26,33 @@ pub struct Bench {
     pub takes: Duration,
     /// After how long a task that is under way is to be looked at again.
     pub look_again: Duration,
-    /// Whether to remember when which job was submitted.
-    pub remember: bool,
+    /// Where to note when which job was submitted, if that is wanted.
+    pub calls: Option<Calls>,
     /// Whether a submit only begins the work.
     pub parks: bool,
     /// Whether nobody bills it.
     pub unbilled: bool,
     /// Submits so far.
     pub submits: AtomicU64,
-    pub(super) seen: Mutex<Vec<Handed>>,
     /// For each task by its number: when the next look at it is due, in microseconds.
     pub due: Vec<AtomicI64>,
     pub(super) late: Mutex<Times>,
 }
 
-/// A job and when it was handed over, in microseconds of the machine's clock.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Handed(pub Uuid, pub i64);
-
 impl Bench {
-    /// A provider that answers at once and remembers nothing.
+    /// A provider that answers at once and notes nothing.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
             takes: Duration::ZERO,
             look_again: Duration::ZERO,
-            remember: false,
+            calls: None,
             parks: false,
             unbilled: false,
             submits: AtomicU64::new(0),
-            seen: Mutex::default(),
             due: Vec::new(),
             late: Mutex::default(),
         }
-    }
-
-    /// What it remembers.
-    pub fn seen(&self) -> Vec<Handed> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How late the looks at tasks were since this was last asked.
@@ -104,7 +93,7 @@ impl Provider for Bench {
     }
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
-        if self.remember {
+        if let Some(calls) = &self.calls {
             let at = Utc::now().timestamp_micros();
             // `job_` and 32 digits, then the number of the attempt.
             let job = call
@@ -112,7 +101,7 @@ impl Provider for Bench {
                 .get(4..36)
                 .and_then(|digits| Uuid::try_parse(digits).ok())
                 .unwrap_or_default();
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Handed(job, at));
+            calls.note(job, at);
         }
         self.submits.fetch_add(1, Ordering::Relaxed);
         if !self.takes.is_zero() {

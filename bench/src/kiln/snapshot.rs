@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shared::job;
-use sqlx::{Connection, PgPool, Row};
+use sqlx::{Connection, PgPool};
 
 use super::{
     TEMPLATE,
     claim::{self, Taken},
-    drain, start,
+    deployment::Deployment,
+    drain, start, tables,
     worker::Report,
 };
 use crate::{
-    child,
     http_load::{self, Load, Seen},
     report::Figures,
     run::Run,
@@ -26,6 +26,8 @@ use crate::{
 const DATABASE: &str = "kiln_snapshot";
 /// Jobs a second.
 const RATE: f64 = 500.0;
+/// Jobs that the worker runs at once.
+const SLOTS: usize = 256;
 /// Tables whose dead rows are counted.
 const TABLES: [&str; 5] = ["queue", "accounts", "pools", "jobs", "attempts"];
 
@@ -80,45 +82,35 @@ async fn take(run: &Run, db: &PgPool) -> Result<Taken> {
 
 /// Lets jobs come and go until the time is over and the last has ended.
 async fn steady(run: &Run, db: &PgPool) -> Result<(Seen, Report)> {
-    let words = run.folder("snapshot")?;
-    let (api, addr) = child::api(&run.api, &run.server.url(DATABASE), run.connections).await?;
-    let arguments = [
-        ("--database", run.server.url(DATABASE)),
-        ("--slots", "256".to_owned()),
-        ("--connections", run.connections.to_string()),
-        ("--remember", String::new()),
-        ("--words", words.display().to_string()),
-    ];
-    let mut worker = child::own("worker", &run.arguments(&arguments))?;
-    child::word::<i64>(&mut worker, &words.join("began"), Duration::from_secs(30)).await?;
+    let deployment = Deployment::start(run, DATABASE, SLOTS, &[]).await?;
     // What was submitted for the claims goes first.
     drain::wait_until_empty(db).await?;
     let time = Duration::from_secs_f64(run.hold_minutes * 60.0);
     let keys = run.ground()?.keys(100);
-    let load = Load { addr, clients: 50, keys, time, rate: Some(RATE), remember: true };
+    let load = Load {
+        addr: deployment.addr,
+        clients: 50,
+        keys,
+        time,
+        rate: Some(RATE),
+        webhook: None,
+        remember: true,
+    };
     let mut seen = http_load::run(load).await?;
     seen.check()?;
     seen.sent.sort_by_key(|sent| sent.at_micros);
     drain::wait_until_empty(db).await?;
-    worker.stop().await?;
-    api.stop().await?;
-    Ok((seen, serde_json::from_slice(&std::fs::read(words.join("report"))?)?))
+    Ok((seen, deployment.stop().await?))
 }
 
 /// Rows that nobody sees any more and nobody may remove, and the size of what they are in.
 async fn dead(run: &Run, db: &PgPool, figures: &mut Figures) -> Result<()> {
     // Counts are handed in with some delay.
     tokio::time::sleep(Duration::from_secs(run.either(12, 3))).await;
-    for table in TABLES {
-        let row = sqlx::query(
-            "select coalesce(sum(n_dead_tup), 0)::float8, coalesce(sum(pg_total_relation_size(relid)), 0)::float8
-             from pg_stat_user_tables where relname = $1",
-        )
-        .bind(table)
-        .fetch_one(db)
-        .await?;
-        figures.set(&format!("dead_{table}"), row.get(0));
-        figures.set(&format!("mb_{table}"), row.get::<f64, _>(1) / 1e6);
+    for name in TABLES {
+        let table = tables::look(db, name).await?;
+        figures.set(&format!("dead_{name}"), table.dead_rows);
+        figures.set(&format!("mb_{name}"), table.mb);
     }
     Ok(())
 }

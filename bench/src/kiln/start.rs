@@ -1,15 +1,13 @@
 //! From a caller's request to the provider's call on a system that has nothing else to do: API and worker in processes of
 //! their own.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::Utc;
-use uuid::Uuid;
 
-use super::{TEMPLATE, drain, worker::Report};
+use super::{TEMPLATE, deployment::Deployment, drain, worker::Report};
 use crate::{
-    child,
     http_load::{BODY, Connection, Request, Sent},
     report::Figures,
     run::Run,
@@ -31,21 +29,11 @@ pub async fn round(run: &Run, round: usize) -> Result<()> {
 
 async fn once(run: &Run) -> Result<Figures> {
     run.server.create(DATABASE, TEMPLATE).await?;
-    let words = run.folder("start")?;
-    let (api, addr) = child::api(&run.api, &run.server.url(DATABASE), run.connections).await?;
-    let arguments = [
-        ("--database", run.server.url(DATABASE)),
-        ("--slots", SLOTS.to_string()),
-        ("--connections", run.connections.to_string()),
-        ("--remember", String::new()),
-        ("--words", words.display().to_string()),
-    ];
-    let mut worker = child::own("worker", &run.arguments(&arguments))?;
-    child::word::<i64>(&mut worker, &words.join("began"), Duration::from_secs(30)).await?;
+    let deployment = Deployment::start(run, DATABASE, SLOTS, &[]).await?;
     let key = run.ground()?.keys(1).remove(0);
     let mut request = Request::new(&key, BODY);
-    let mut connection = Connection::open(addr).await?;
-    let (mut sent, mut answered) = (Vec::new(), Times::default());
+    let mut connection = Connection::open(deployment.addr).await?;
+    let mut sent = Vec::new();
     let count = run.either(600, 150);
     for turn in 0..WARM + count {
         // Between 20 and 50 ms, so as not to beat in time with anything.
@@ -54,19 +42,17 @@ async fn once(run: &Run) -> Result<Figures> {
         let began = std::time::Instant::now();
         let answer = connection.exchange(request.renewed()).await?;
         ensure!(answer.status == 202, "answered {answer:?}");
-        let job = answer.job()?;
+        let (job, took) = (answer.job()?, began.elapsed());
         if turn >= WARM {
-            answered.add(began.elapsed());
-            sent.push(Sent { at_micros, job });
+            let took_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            sent.push(Sent { at_micros, took_micros, job });
         }
     }
     let db = run.server.pool(DATABASE, 1).await?;
     drain::wait_until_empty(&db).await?;
-    worker.stop().await?;
-    api.stop().await?;
+    let report = deployment.stop().await?;
     db.close().await;
-    let report: Report = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
-    let waits = waits(&sent, &report)?;
+    let (waits, answered) = (waits(&sent, &report)?, answers(&sent));
     let mut figures = Figures::default();
     figures.set("p50_ms", waits.ms(0.5));
     figures.set("p90_ms", waits.ms(0.9));
@@ -78,12 +64,19 @@ async fn once(run: &Run) -> Result<Figures> {
     Ok(figures)
 }
 
+/// From each request to its answer.
+pub fn answers(sent: &[Sent]) -> Times {
+    let mut times = Times::default();
+    sent.iter().for_each(|sent| times.add_micros(sent.took_micros));
+    times
+}
+
 /// From each request to its provider's call.
 pub fn waits(sent: &[Sent], report: &Report) -> Result<Times> {
-    let called: HashMap<Uuid, i64> = report.calls.iter().map(|call| (call.0, call.1)).collect();
     let mut times = Times::default();
     for sent in sent {
-        let at = called.get(&sent.job).with_context(|| format!("job {} was never handed over", sent.job))?;
+        let at =
+            report.calls.get(&sent.job).with_context(|| format!("job {} was never handed over", sent.job))?;
         times.add_micros(u64::try_from(at - sent.at_micros).unwrap_or(0));
     }
     Ok(times)

@@ -35,7 +35,15 @@ async fn once(run: &Run, clients: usize, accounts: usize) -> Result<Figures> {
     while keys.len() < clients {
         keys.extend_from_within(..);
     }
-    let mut load = Load { addr, clients, keys, time: Duration::from_secs(2), rate: None, remember: false };
+    let mut load = Load {
+        addr,
+        clients,
+        keys,
+        time: Duration::from_secs(2),
+        rate: None,
+        webhook: None,
+        remember: false,
+    };
     let warm = http_load::run(load.clone()).await?;
     let (before, api_before) = (run.server.counted(DATABASE).await?, api.cpu_seconds());
     load.time = run.either(Duration::from_secs(10), Duration::from_secs(3));

@@ -3,7 +3,15 @@
 //! Says by files what the measure waits for: that it begins, that so many jobs were handed over, and, at its end, what it
 //! saw.
 
-use std::{path::PathBuf, sync::Arc, sync::atomic::AtomicI64, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -14,10 +22,17 @@ use shared::{
     catalog::Catalog, clock::SystemClock, config, db, job::Medium, process::Process, seal::Sealer,
     storage::Storage, wake::Wakes,
 };
+use uuid::Uuid;
 use workers::{config::Vendors, providers::Providers, runtime};
 
-use super::provider::{Bench, Handed};
+use super::{
+    calls::{self, Calls},
+    provider::Bench,
+};
 use crate::{child, os};
+
+/// The file of calls in its folder.
+const CALLS: &str = "calls";
 
 /// What the worker is told.
 #[derive(Debug, Clone, Args)]
@@ -71,8 +86,9 @@ pub struct Options {
 pub struct Report {
     /// Jobs handed to the provider.
     pub submits: u64,
-    /// Each of them, where they were remembered.
-    pub calls: Vec<Handed>,
+    /// When each of them was handed over, in microseconds of the machine's clock, where that was remembered.
+    #[serde(skip)]
+    pub calls: HashMap<Uuid, i64>,
     /// Looks at tasks, and how late they were: median, 99th percentile and most, in milliseconds.
     pub looks: u64,
     /// Median.
@@ -85,6 +101,14 @@ pub struct Report {
     pub peak_rss_mb: f64,
 }
 
+impl Report {
+    /// Reads what a worker has left in its folder.
+    pub fn read(words: &Path) -> Result<Self> {
+        let report: Self = serde_json::from_slice(&std::fs::read(words.join("report"))?)?;
+        Ok(Self { calls: calls::read(&words.join(CALLS))?, ..report })
+    }
+}
+
 /// Runs it until SIGTERM.
 pub async fn main(options: Options) -> Result<()> {
     let pool = Medium::from_word(&options.pool).context("no such pool")?;
@@ -93,7 +117,7 @@ pub async fn main(options: Options) -> Result<()> {
     let database =
         config::Database { url: options.database.clone().into(), max_connections: options.connections };
     let db = db::connect(&database, pool.word()).await?;
-    let provider = Arc::new(provider(&options));
+    let provider = Arc::new(provider(&options)?);
     let parts = runtime::Parts {
         wakes: Wakes::start(&db, &process),
         db,
@@ -119,34 +143,37 @@ pub async fn main(options: Options) -> Result<()> {
     }
     runtime::serve(ctx, pool, options.slots, &process).await?;
     process.finish().await;
+    if let Some(calls) = &provider.calls {
+        calls.flush()?;
+    }
     let late = provider.late();
     let report = Report {
         submits: provider.submits.load(Ordering::Relaxed),
-        calls: provider.seen(),
         looks: late.count(),
         late_p50_ms: late.ms(0.5),
         late_p99_ms: late.ms(0.99),
         late_max_ms: late.max_ms(),
         peak_rss_mb: os::peak_rss_mb(std::process::id()),
+        ..Report::default()
     };
     child::say(&options.words.join("report"), &report)
 }
 
-fn provider(options: &Options) -> Bench {
+fn provider(options: &Options) -> Result<Bench> {
     let look_again = Duration::from_secs(options.look_again_secs);
     let apart = i64::try_from(look_again.as_micros()).unwrap_or(0) as f64 / options.tasks.max(1) as f64;
     let name = if options.provider == "kling" { "kling" } else { "openai" };
-    Bench {
+    Ok(Bench {
         takes: Duration::from_millis(options.takes_ms),
         look_again,
-        remember: options.remember,
+        calls: options.remember.then(|| Calls::begin(&options.words.join(CALLS))).transpose()?,
         unbilled: options.unbilled,
         parks: options.parks,
         due: (0..options.tasks)
             .map(|number| AtomicI64::new(options.first_look + (apart * number as f64) as i64))
             .collect(),
         ..Bench::new(name)
-    }
+    })
 }
 
 /// A storage that is never asked: nothing here makes files.
