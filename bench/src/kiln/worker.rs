@@ -14,7 +14,7 @@ use shared::{
     catalog::Catalog, clock::SystemClock, config, db, job::Medium, process::Process, seal::Sealer,
     storage::Storage, wake::Wakes,
 };
-use workers::{config::Vendors, providers::Providers, runtime};
+use workers::{config::Vendors, providers::{Desk, Providers}, runtime};
 
 use super::provider::{Bench, Handed};
 use crate::{child, os};
@@ -106,7 +106,7 @@ pub async fn main(options: Options) -> Result<()> {
         allow_private: true,
         timing: config::Queue { drain: Duration::from_secs(5), ..config::Queue::default() },
     };
-    let ctx = workers::Ctx { providers: Providers::new(vec![provider.clone()]), ..parts.into_ctx(&process)? };
+    let ctx = workers::Ctx { providers: Providers::new(vec![Desk { provider: provider.clone(), key: SecretString::default() }]), ..parts.into_ctx(&process)? };
     child::say(&options.words.join("began"), &Utc::now().timestamp_micros())?;
     if options.expect > 0 {
         let (provider, words, expect) = (provider.clone(), options.words.clone(), options.expect);
