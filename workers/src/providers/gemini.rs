@@ -25,6 +25,9 @@ pub const VENDOR: Vendor = Vendor {
     base_url: "https://generativelanguage.googleapis.com/v1beta",
     simulator_path: "gemini/v1beta",
     simulated_key: "simulated",
+    mode: "in the answer",
+    cancel: "no",
+    unverified: &["how many tokens a picture is billed as"],
     adapter: |http, base_url| Arc::new(Gemini::new(http, base_url)),
 };
 

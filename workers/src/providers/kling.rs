@@ -32,6 +32,9 @@ pub const VENDOR: Vendor = Vendor {
     base_url: "https://api-singapore.klingai.com",
     simulator_path: "kling",
     simulated_key: "simulator:simulated",
+    mode: "as a task that is polled",
+    cancel: "no",
+    unverified: &["what lengths and ratios each model takes"],
     adapter: |http, base_url| Arc::new(Kling::new(http, base_url)),
 };
 

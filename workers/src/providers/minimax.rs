@@ -26,6 +26,9 @@ pub const VENDOR: Vendor = Vendor {
     base_url: "https://api.minimax.io",
     simulator_path: "minimax",
     simulated_key: "simulated",
+    mode: "as a task that is polled",
+    cancel: "no",
+    unverified: &["how long a download address lives"],
     adapter: |http, base_url| Arc::new(MiniMax::new(http, base_url)),
 };
 

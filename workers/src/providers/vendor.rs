@@ -19,6 +19,12 @@ pub struct Vendor {
     pub simulator_path: &'static str,
     /// The key that the simulator takes for it.
     pub simulated_key: &'static str,
+    /// How results come, in a few words, for docs/PROVIDERS.md: `in the answer`, `as a task that is polled`.
+    pub mode: &'static str,
+    /// Whether a task can be stopped at the vendor, in a few words.
+    pub cancel: &'static str,
+    /// What of the wire protocol nobody could confirm.
+    pub unverified: &'static [&'static str],
     /// Makes the adapter that calls this base URL.
     pub adapter: fn(reqwest::Client, String) -> Arc<dyn Provider>,
 }

@@ -31,6 +31,9 @@ pub const VENDOR: Vendor = Vendor {
     base_url: "https://api.openai.com/v1",
     simulator_path: "openai/v1",
     simulated_key: "simulated",
+    mode: "in the answer",
+    cancel: "closing the connection",
+    unverified: &["the limit of 25 MB for a recording"],
     adapter: |http, base_url| Arc::new(OpenAi::new(http, base_url)),
 };
 
