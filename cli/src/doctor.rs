@@ -16,7 +16,10 @@ use shared::{
     storage::Storage,
 };
 use sqlx::PgPool;
-use workers::config::{Vendor, Vendors};
+use workers::{
+    config::{Door, Vendors},
+    providers::VENDORS,
+};
 
 /// Longest wait for any one thing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,33 +140,27 @@ async fn storage() -> anyhow::Result<String> {
 
 async fn providers() -> anyhow::Result<Vec<Finding>> {
     let vendors = Vendors::from_env();
-    let kling = vendors.kling.map(|(_, vendor)| vendor);
-    let all = [
-        ("openai", vendors.openai),
-        ("gemini", vendors.gemini),
-        ("kling", kling),
-        ("minimax", vendors.minimax),
-    ];
     let mend = "set a provider's key (see .env.example), or KILN_SIMULATOR_URL to try things out";
     let mut findings = Vec::new();
-    if all.iter().all(|(_, vendor)| vendor.is_none()) {
+    if vendors.0.is_empty() {
         let result = Err(anyhow::anyhow!("no provider's key is set, so nearly every job fails"));
         findings.push(Finding { what: "providers".into(), result, mend });
     }
-    for (name, vendor) in all {
-        findings.push(look_text(&format!("provider {name}"), mend, reach(vendor)).await);
+    for vendor in VENDORS {
+        let result = reach(vendors.get(vendor.name));
+        findings.push(look_text(&format!("provider {}", vendor.name), mend, result).await);
     }
     Ok(findings)
 }
 
 /// Any answer at all will do: the door is there. A key is proved only by paid work. Not every deployment uses every vendor,
 /// so one without a key is no fault.
-async fn reach(vendor: Option<Vendor>) -> anyhow::Result<String> {
-    let Some(Vendor { base_url, simulated, .. }) = vendor else {
+async fn reach(door: Option<&Door>) -> anyhow::Result<String> {
+    let Some(Door { base_url, simulated, .. }) = door else {
         return Ok("not set up: jobs for its models fail until its key is set".into());
     };
-    let asked = workers::vendor_client()?.get(&base_url).timeout(TIMEOUT).send().await;
+    let asked = workers::vendor_client()?.get(base_url).timeout(TIMEOUT).send().await;
     asked.map_err(reqwest::Error::without_url).with_context(|| format!("reach {base_url}"))?;
-    let which = if simulated { "no key is set, the simulator stands in:" } else { "a key is set," };
+    let which = if *simulated { "no key is set, the simulator stands in:" } else { "a key is set," };
     Ok(format!("{which} {base_url} answers"))
 }

@@ -36,14 +36,26 @@ const PLANS_FILE: &str = "catalog/plans.toml";
 const TIERS_FILE: &str = "catalog/tiers.toml";
 
 /// The input schema of every task, inside the binary.
-const TASK_SCHEMAS: [(&str, &str); 7] = [
+const TASK_SCHEMAS: [(&str, &str); 19] = [
     ("text.chat", include_str!("../../catalog/tasks/text.chat.json")),
+    ("text.embed", include_str!("../../catalog/tasks/text.embed.json")),
+    ("text.moderate", include_str!("../../catalog/tasks/text.moderate.json")),
     ("image.generate", include_str!("../../catalog/tasks/image.generate.json")),
     ("image.edit", include_str!("../../catalog/tasks/image.edit.json")),
+    ("image.upscale", include_str!("../../catalog/tasks/image.upscale.json")),
+    ("image.remove_background", include_str!("../../catalog/tasks/image.remove_background.json")),
+    ("image.replace_background", include_str!("../../catalog/tasks/image.replace_background.json")),
+    ("image.erase", include_str!("../../catalog/tasks/image.erase.json")),
     ("image.vectorize", include_str!("../../catalog/tasks/image.vectorize.json")),
+    ("image.face_swap", include_str!("../../catalog/tasks/image.face_swap.json")),
+    ("image.describe", include_str!("../../catalog/tasks/image.describe.json")),
+    ("image.blend", include_str!("../../catalog/tasks/image.blend.json")),
+    ("image.action", include_str!("../../catalog/tasks/image.action.json")),
     ("video.generate", include_str!("../../catalog/tasks/video.generate.json")),
+    ("video.extend", include_str!("../../catalog/tasks/video.extend.json")),
     ("audio.speech", include_str!("../../catalog/tasks/audio.speech.json")),
     ("audio.transcribe", include_str!("../../catalog/tasks/audio.transcribe.json")),
+    ("audio.music", include_str!("../../catalog/tasks/audio.music.json")),
 ];
 
 /// JSON Schema keyword by which a task's schema marks a field as a file.

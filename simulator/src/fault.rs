@@ -94,7 +94,7 @@ impl Kind {
 
     /// Whether the fault belongs to this kind of request when nobody said which one is meant.
     fn belongs_to(self, visit: &Visit) -> bool {
-        let lasting = visit.provider.keeps_tasks();
+        let lasting = visit.lasts;
         match self {
             Self::Slow
             | Self::RateLimit

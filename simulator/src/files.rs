@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 use crate::{
     Sim, Simulator, answer,
-    content::mp4,
+    content::{audio, mp4, png},
     fault::Kind,
     interference::Trouble,
     ledger::{Op, Provider, Visit},
-    task::{Ending, Task},
+    task::{Ending, Makes, Task},
     wire,
 };
 
@@ -28,43 +28,64 @@ pub(crate) struct Ticket {
 
 /// The URL of a task's file.
 pub(crate) fn url(root: &str, task: &Task, issue: u32) -> String {
-    format!("{root}/files/{}/{}.mp4?issue={issue}", task.provider.name(), task.id)
+    nth_url(root, task, issue, 0)
 }
 
-/// Serves a finished task's video.
+/// The URL of a task's file number `n`, for tasks that make several.
+pub(crate) fn nth_url(root: &str, task: &Task, issue: u32, n: u32) -> String {
+    let extension = task.makes.extension();
+    format!("{root}/files/{}/{}_{n}.{extension}?issue={issue}", task.provider.name(), task.id)
+}
+
+/// The task's id and the file's number in a name that [`nth_url`] made.
+fn read_name(name: &str) -> Option<(&str, u32)> {
+    let (stem, _) = name.rsplit_once('.')?;
+    let (id, n) = stem.rsplit_once('_')?;
+    Some((id, n.parse().ok()?))
+}
+
+/// Serves a file of a finished task.
 pub(crate) async fn download(
     State(sim): State<Sim>,
     Path((provider, name)): Path<(Provider, String)>,
     Query(ticket): Query<Ticket>,
 ) -> Response {
-    let Some(task) = name.strip_suffix(".mp4").and_then(|id| sim.tasks.find(provider, id)) else {
-        return voice(&Trouble::Missing);
-    };
+    let Some((id, n)) = read_name(&name) else { return voice(&Trouble::Missing) };
+    let Some(task) = sim.tasks.find(provider, id) else { return voice(&Trouble::Missing) };
     if task.ending != Some(Ending::Succeeded) {
         return voice(&Trouble::Missing);
     }
     let visit = task.visit(Op::Download);
-    let work = sim.hand_out(&visit, &task, ticket.issue.unwrap_or_default());
+    let work = sim.hand_out(&visit, &task, n, ticket.issue.unwrap_or_default());
     sim.attend(&visit, voice, work).await
 }
 
+fn make(task: &Task, n: u32) -> anyhow::Result<Vec<u8>> {
+    let seed = task.seed(n);
+    match task.makes {
+        Makes::Mp4 => mp4::video(&seed, task.frame, task.seconds),
+        Makes::Png => png::picture(&seed, (task.frame.0.into(), task.frame.1.into())),
+        Makes::Mp3 => Ok(audio::mp3(&seed, u32::from(task.seconds) * 1000)),
+    }
+}
+
 impl Simulator {
-    async fn hand_out(&self, visit: &Visit, task: &Task, issue: u32) -> Response {
+    async fn hand_out(&self, visit: &Visit, task: &Task, n: u32, issue: u32) -> Response {
         if self.is_gone(visit, &task.id).await {
             return voice(&Trouble::Missing);
         }
         if self.is_expired(visit, &task.id, issue).await {
             return voice(&Trouble::Auth);
         }
-        let video = match mp4::video(&task.seed(), task.frame, task.seconds) {
-            Ok(video) => video,
+        let file = match make(task, n) {
+            Ok(file) => file,
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "cannot make a video");
+                tracing::error!(error = format!("{error:#}"), "cannot make a file");
                 return voice(&Trouble::Broken(None));
             }
         };
-        let artefact = self.spoil(visit, &task.seed(), video);
-        let response = answer::bytes(StatusCode::OK, "video/mp4", artefact.bytes);
+        let artefact = self.spoil(visit, &task.seed(n), file);
+        let response = answer::bytes(StatusCode::OK, task.makes.mime_type(), artefact.bytes);
         if artefact.cut { wire::cut_short(response).await } else { response }
     }
 

@@ -4,22 +4,16 @@ use std::fmt::Write as _;
 
 use axum::extract::State;
 
-use crate::{Sim, fault::FAULTS};
+use crate::{Sim, fault::FAULTS, vendors::INDEX};
 
 const INTRODUCTION: &str = "\
 Simulated AI vendors: their real wire protocols, real decodable content, faults on demand. No model runs here.
 
 VENDORS
-  OpenAI   POST /openai/v1/chat/completions            (stream: true for SSE)
-           POST /openai/v1/audio/speech                (mp3, wav, pcm)
-           POST /openai/v1/audio/transcriptions        (multipart)
-  Gemini   POST /gemini/v1beta/models/MODEL:generateContent
-  Kling    POST /kling/v1/videos/text2video | image2video
-           GET  /kling/v1/videos/KIND/TASK_ID_OR_EXTERNAL_TASK_ID
-  MiniMax  POST /minimax/v1/video_generation
-           GET  /minimax/v1/query/video_generation?task_id=ID
-           GET  /minimax/v1/files/retrieve?file_id=ID
-  Files    GET  /files/VENDOR/TASK_ID.mp4              (use the URL you were given)
+";
+
+const REST: &str = "\
+  Files    GET  /files/VENDOR/NAME                     (use the URL you were given)
 
 KEYS
   Any bearer token or x-goog-api-key, except 'wrong', which is refused.
@@ -39,7 +33,7 @@ FAULTS, in a prompt as [[sim:NAME]] or [[sim:NAME=VALUE]], or ordered at /contro
 
 /// Tells what this is.
 pub(crate) async fn page(State(sim): State<Sim>) -> String {
-    let mut page = INTRODUCTION.to_owned();
+    let mut page = [&[INTRODUCTION], INDEX, &[REST]].concat().concat();
     for (_, name, line) in FAULTS {
         // Writing to a string cannot fail.
         let _ = writeln!(page, "  {name:<16}{line}");

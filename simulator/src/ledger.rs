@@ -21,7 +21,7 @@ pub(crate) enum Provider {
 }
 
 impl Provider {
-    /// Whether work is a task to be polled, rather than done within the request.
+    /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
         matches!(self, Self::Kling | Self::Minimax)
     }
@@ -64,13 +64,21 @@ pub(crate) struct Visit {
     pub prompt: Arc<str>,
     /// The client's own name for the work, where the protocol has a place for it.
     pub client_ref: Option<String>,
+    /// Whether the work is a task to be polled, rather than done within the request.
+    pub lasts: bool,
 }
 
 impl Visit {
     /// A request, described.
     pub fn new(provider: Provider, op: Op, call: &str, prompt: &str, client_ref: Option<&str>) -> Self {
         let client_ref = client_ref.map(str::to_owned);
-        Self { provider, op, call: call.to_owned(), prompt: prompt.into(), client_ref }
+        let lasts = provider.keeps_tasks();
+        Self { provider, op, call: call.to_owned(), prompt: prompt.into(), client_ref, lasts }
+    }
+
+    /// The same request to a vendor that does some work at once and some as tasks.
+    pub fn lasting(self, lasts: bool) -> Self {
+        Self { lasts, ..self }
     }
 }
 

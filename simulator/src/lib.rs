@@ -14,24 +14,14 @@ mod control;
 mod fault;
 mod fields;
 mod files;
-mod gemini;
-mod gemini_request;
 mod index;
 mod interference;
 mod journal;
-mod kling;
-mod kling_auth;
-mod kling_request;
 mod ledger;
-mod minimax;
-mod openai;
-mod openai_chat;
-mod openai_chat_request;
-mod openai_speech;
-mod openai_transcription;
 mod progress;
 mod seed;
 mod task;
+mod vendors;
 mod wire;
 
 #[cfg(test)]
@@ -107,20 +97,12 @@ pub async fn serve(
     Ok(())
 }
 
-/// Every endpoint, on one page.
+/// Every endpoint; those of the vendors are on their own pages.
 fn routes(simulator: Sim) -> Router {
     Router::new()
         .route("/", get(index::page))
         .route("/health", get(|| async { "ok" }))
-        .route("/openai/v1/chat/completions", post(openai_chat::complete))
-        .route("/openai/v1/audio/speech", post(openai_speech::speak))
-        .route("/openai/v1/audio/transcriptions", post(openai_transcription::transcribe))
-        .route("/gemini/v1beta/models/{call}", post(gemini::generate))
-        .route("/kling/v1/videos/{kind}", post(kling::submit))
-        .route("/kling/v1/videos/{kind}/{id}", get(kling::query))
-        .route("/minimax/v1/video_generation", post(minimax::submit))
-        .route("/minimax/v1/query/video_generation", get(minimax::query))
-        .route("/minimax/v1/files/retrieve", get(minimax::retrieve))
+        .merge(vendors::routes())
         .route("/files/{provider}/{name}", get(files::download))
         .route(
             "/control/faults",

@@ -57,6 +57,9 @@ pub(crate) struct Task {
     pub created_ms: i64,
     /// Unix milliseconds of the last change of status.
     pub updated_ms: i64,
+    /// What kind of file it makes.
+    #[serde(default)]
+    pub makes: Makes,
     /// How many polls were answered.
     pub polls: u32,
     /// How it ended, once it has.
@@ -85,6 +88,7 @@ impl Task {
             seconds,
             created_ms: now,
             updated_ms: now,
+            makes: Makes::default(),
             polls: 0,
             ending: None,
             failure: None,
@@ -94,14 +98,53 @@ impl Task {
         }
     }
 
-    /// What makes its file different from all others.
-    pub fn seed(&self) -> Seed {
-        Seed::of(&self.prompt, &self.id)
+    /// The same task, making another kind of file.
+    pub fn making(self, makes: Makes) -> Self {
+        Self { makes, ..self }
+    }
+
+    /// What makes its file number `n` different from all others.
+    pub fn seed(&self, n: u32) -> Seed {
+        let id = if n == 0 { self.id.clone() } else { format!("{}-{n}", self.id) };
+        Seed::of(&self.prompt, &id)
     }
 
     /// A later request about this task.
     pub fn visit(&self, op: Op) -> Visit {
-        Visit::new(self.provider, op, &self.call, &self.prompt, self.client_ref.as_deref())
+        Visit::new(self.provider, op, &self.call, &self.prompt, self.client_ref.as_deref()).lasting(true)
+    }
+}
+
+/// The kinds of file that tasks make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Makes {
+    /// A film of the task's frame and seconds.
+    #[default]
+    Mp4,
+    /// A picture of the task's frame.
+    Png,
+    /// A sound of the task's seconds.
+    Mp3,
+}
+
+impl Makes {
+    /// The end of the file's name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Png => "png",
+            Self::Mp3 => "mp3",
+        }
+    }
+
+    /// The file's media type.
+    pub fn mime_type(self) -> &'static str {
+        match self {
+            Self::Mp4 => "video/mp4",
+            Self::Png => "image/png",
+            Self::Mp3 => "audio/mpeg",
+        }
     }
 }
 

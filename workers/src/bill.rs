@@ -43,7 +43,7 @@ pub async fn draw_up(ctx: &Ctx, claimed: &Claimed, output: &Output) -> Bill {
     report_rejected(ctx, claimed, &metered).await;
     Bill {
         charge: charge(claimed, wanted, &metered),
-        cost_usd: cost(claimed, route, wanted, &metered),
+        cost_usd: output.cost_usd.unwrap_or_else(|| cost(claimed, route, wanted, &metered)),
         metered: metered.to_json(),
     }
 }

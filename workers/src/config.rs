@@ -1,6 +1,6 @@
 //! What the environment may say about providers and worker pools.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 use shared::{
@@ -8,16 +8,16 @@ use shared::{
     job::Medium,
 };
 
-use crate::providers::{
-    Provider, Providers, gemini::Gemini, kling::Kling, local::Local, minimax::MiniMax, openai::OpenAi,
-};
+use crate::providers::{Desk, Providers, VENDORS, Vendor, local};
 
-/// Where a vendor is, and the key that opens it.
+/// A vendor that this process may call.
 #[derive(Debug, Clone)]
-pub struct Vendor {
+pub struct Door {
+    /// Which.
+    pub vendor: &'static Vendor,
     /// Base URL.
     pub base_url: String,
-    /// Key; for Kling the secret key.
+    /// Our key.
     pub key: SecretString,
     /// The simulator stands in.
     pub simulated: bool,
@@ -25,98 +25,46 @@ pub struct Vendor {
 
 /// The vendors this process may call. One without a key, where no simulator stands in, is not there.
 #[derive(Debug, Clone, Default)]
-pub struct Vendors {
-    /// `OPENAI_API_KEY`, and `OPENAI_BASE_URL` (default `https://api.openai.com/v1`).
-    pub openai: Option<Vendor>,
-    /// `GEMINI_API_KEY`, and `GEMINI_BASE_URL` (default `https://generativelanguage.googleapis.com/v1beta`).
-    pub gemini: Option<Vendor>,
-    /// `KLING_ACCESS_KEY` and `KLING_SECRET_KEY`, and `KLING_BASE_URL` (default `https://api-singapore.klingai.com`).
-    pub kling: Option<(SecretString, Vendor)>,
-    /// `MINIMAX_API_KEY`, and `MINIMAX_BASE_URL` (default `https://api.minimax.io`).
-    pub minimax: Option<Vendor>,
-}
-
-/// Key that the simulator takes from every vendor but Kling.
-const SIMULATED_KEY: &str = "simulated";
-/// Kling's pair of keys at the simulator.
-const SIMULATED_KLING: (&str, &str) = ("simulator", "simulated");
+pub struct Vendors(pub Vec<Door>);
 
 impl Vendors {
-    /// Reads the variables above, and `KILN_SIMULATOR_URL`: base URL of the simulator, which stands in for every
-    /// vendor whose key is not set. Default none.
+    /// Reads the variables that each [`Vendor`] names, and `KILN_SIMULATOR_URL`: base URL of the simulator, which stands in for
+    /// every vendor whose key is not set. Default none.
     pub fn from_env() -> Self {
         Self::from_variables(variable("KILN_SIMULATOR_URL").as_deref())
     }
 
     /// As [`Vendors::from_env`], with the simulator given.
     pub fn from_variables(simulator: Option<&str>) -> Self {
-        let vendor = |key: &str, base: &str, default: &str, path: &str| {
-            choose(variable(key), variable(base), default, simulator, path, SIMULATED_KEY)
-        };
-        let kling_base = "https://api-singapore.klingai.com";
-        let (access, secret) = (variable("KLING_ACCESS_KEY"), variable("KLING_SECRET_KEY"));
-        let access_key =
-            access.clone().filter(|_| secret.is_some()).unwrap_or_else(|| SIMULATED_KLING.0.into());
-        let kling = choose(
-            secret.filter(|_| access.is_some()),
-            variable("KLING_BASE_URL"),
-            kling_base,
-            simulator,
-            "kling",
-            SIMULATED_KLING.1,
-        );
-        Self {
-            openai: vendor("OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1", "openai/v1"),
-            gemini: vendor(
-                "GEMINI_API_KEY",
-                "GEMINI_BASE_URL",
-                "https://generativelanguage.googleapis.com/v1beta",
-                "gemini/v1beta",
-            ),
-            kling: kling.map(|vendor| (access_key.into(), vendor)),
-            minimax: vendor("MINIMAX_API_KEY", "MINIMAX_BASE_URL", "https://api.minimax.io", "minimax"),
-        }
+        Self(VENDORS.into_iter().filter_map(|vendor| Door::of(vendor, simulator)).collect())
+    }
+
+    /// The vendor of this name.
+    pub fn get(&self, name: &str) -> Option<&Door> {
+        self.0.iter().find(|door| door.vendor.name == name)
     }
 
     /// The adapters for these vendors, and the local one, which needs none.
     pub fn adapters(self, http: &reqwest::Client) -> Providers {
-        let mut adapters: Vec<Arc<dyn Provider>> = vec![Arc::new(Local::new())];
-        if let Some(Vendor { base_url, key, .. }) = self.openai {
-            adapters.push(Arc::new(OpenAi::new(http.clone(), base_url, key)));
-        }
-        if let Some(Vendor { base_url, key, .. }) = self.gemini {
-            adapters.push(Arc::new(Gemini::new(http.clone(), base_url, key)));
-        }
-        if let Some((access_key, Vendor { base_url, key, .. })) = self.kling {
-            adapters.push(Arc::new(Kling::new(http.clone(), base_url, access_key, key)));
-        }
-        if let Some(Vendor { base_url, key, .. }) = self.minimax {
-            adapters.push(Arc::new(MiniMax::new(http.clone(), base_url, key)));
-        }
-        Providers::new(adapters)
+        let ours = Desk { provider: local::adapter(), key: SecretString::default() };
+        let theirs = self
+            .0
+            .into_iter()
+            .map(|door| Desk { provider: (door.vendor.adapter)(http.clone(), door.base_url), key: door.key });
+        Providers::new(std::iter::once(ours).chain(theirs).collect())
     }
 }
 
-/// The vendor itself where its key is set, else the simulator where there is one.
-fn choose(
-    key: Option<String>,
-    base: Option<String>,
-    default: &str,
-    simulator: Option<&str>,
-    path: &str,
-    simulated_key: &str,
-) -> Option<Vendor> {
-    match (key, simulator) {
-        (Some(key), _) => {
-            let base_url = base.unwrap_or_else(|| default.into());
-            Some(Vendor { base_url, key: key.into(), simulated: false })
+impl Door {
+    /// The vendor itself where its key is set, else the simulator where there is one.
+    fn of(vendor: &'static Vendor, simulator: Option<&str>) -> Option<Self> {
+        let parts: Option<Vec<_>> = vendor.key_variables.iter().map(|name| variable(name)).collect();
+        if let Some(parts) = parts {
+            let base_url = variable(vendor.base_variable).unwrap_or_else(|| vendor.base_url.into());
+            return Some(Self { vendor, base_url, key: parts.join(":").into(), simulated: false });
         }
-        (None, Some(simulator)) => Some(Vendor {
-            base_url: format!("{}/{path}", simulator.trim_end_matches('/')),
-            key: simulated_key.to_owned().into(),
-            simulated: true,
-        }),
-        (None, None) => None,
+        let base_url = format!("{}/{}", simulator?.trim_end_matches('/'), vendor.simulator_path);
+        Some(Self { vendor, base_url, key: vendor.simulated_key.into(), simulated: true })
     }
 }
 

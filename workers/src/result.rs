@@ -67,7 +67,7 @@ pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result
     let text = artifacts.text.as_deref().map(without_zeros);
     let usage = artifacts.usage.clone().map(json_without_zeros);
     let extra = artifacts.extra.clone().map(json_without_zeros);
-    Ok(Output { text, usage, extra, files })
+    Ok(Output { text, usage, extra, files, cost_usd: artifacts.cost_usd })
 }
 
 /// The character U+0000 is the one that Postgres cannot keep; a vendor's answer must not fail because of it.

@@ -14,7 +14,7 @@ use crate::{
     bill::{self, Bill},
     fetch,
     outcome::{self, Outcome, Stage, backoff},
-    providers::{AfterAmbiguity, Artifacts, Call, Provider, Step},
+    providers::{AfterAmbiguity, Artifacts, Call, Desk, InputFile, Provider, Step},
     result::{self, ResultError},
 };
 use shared::{
@@ -99,10 +99,10 @@ pub async fn run_job(ctx: &Ctx, claimed: &Claimed) -> Ended {
 /// Ends a job because its owner said so, asking the provider to stop as well.
 pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
-        && let Some(provider) = ctx.providers.get(&claimed.provider)
+        && let Some(desk) = ctx.providers.get(&claimed.provider)
     {
-        let task = call(claimed, claimed.attempt, Vec::new());
-        match tokio::time::timeout(CANCEL_TIMEOUT, provider.cancel(&task, provider_ref)).await {
+        let task = call(claimed, desk, claimed.attempt, Vec::new());
+        match tokio::time::timeout(CANCEL_TIMEOUT, desk.provider.cancel(&task, provider_ref)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
             Err(_) => tracing::warn!(job.id = %claimed.job(), "provider gave no word on a cancel"),
@@ -130,25 +130,26 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
     if let Some(Checkpoint::Stored { output }) = checkpoint {
         return Ok(Outcome::Done(output.clone()));
     }
-    let Some(provider) = ctx.providers.get(&claimed.provider) else {
+    let Some(desk) = ctx.providers.get(&claimed.provider) else {
         tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, "provider not set up here");
         return Ok(outcome::not_configured(tries, now));
     };
     match checkpoint {
         Some(Checkpoint::Pending { provider_ref, misses }) => {
-            resume(ctx, claimed, provider.as_ref(), provider_ref, *misses).await
+            resume(ctx, claimed, desk, provider_ref, *misses).await
         }
-        Some(Checkpoint::Submitting { unseen }) => match provider.after_ambiguity() {
-            AfterAmbiguity::Lookup => lookup(ctx, claimed, provider.as_ref(), *unseen).await,
-            AfterAmbiguity::SubmitAgain => submit(ctx, claimed, provider.as_ref()).await,
+        Some(Checkpoint::Submitting { unseen }) => match desk.provider.after_ambiguity() {
+            AfterAmbiguity::Lookup => lookup(ctx, claimed, desk, *unseen).await,
+            AfterAmbiguity::SubmitAgain => submit(ctx, claimed, desk).await,
             policy @ AfterAmbiguity::GiveUp => Ok(outcome::unknown_submit(policy, tries, now)),
         },
-        Some(Checkpoint::Stored { .. }) | None => submit(ctx, claimed, provider.as_ref()).await,
+        Some(Checkpoint::Stored { .. }) | None => submit(ctx, claimed, desk).await,
     }
 }
 
 /// Station 5: intent, call, and what came of it.
-async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<Outcome, Lost> {
+async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lost> {
+    let provider = desk.provider.as_ref();
     let files = match fetch::inputs(ctx, claimed).await {
         Ok(files) => files,
         Err(error) => {
@@ -172,7 +173,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result
         ctx.probe.at(Station::Intended);
     }
     let started = tokio::time::Instant::now();
-    let answer = provider.submit(&call(claimed, attempt, files)).await;
+    let answer = provider.submit(&call(claimed, desk, attempt, files)).await;
     metrics::histogram!("kiln_provider_submit_seconds", "provider" => provider.name())
         .record(started.elapsed().as_secs_f64());
     ctx.probe.at(Station::Answered);
@@ -188,8 +189,9 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result
 }
 
 /// The intent of the current attempt is written and no more: did the vendor hear of it?
-async fn lookup(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider, unseen: u8) -> Result<Outcome, Lost> {
-    let answer = provider.lookup(&call(claimed, claimed.attempt, Vec::new())).await;
+async fn lookup(ctx: &Ctx, claimed: &Claimed, desk: &Desk, unseen: u8) -> Result<Outcome, Lost> {
+    let provider = desk.provider.as_ref();
+    let answer = provider.lookup(&call(claimed, desk, claimed.attempt, Vec::new())).await;
     ctx.probe.at(Station::Answered);
     let now = ctx.clock.now();
     match answer {
@@ -207,11 +209,12 @@ async fn lookup(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider, unseen: u
 async fn resume(
     ctx: &Ctx,
     claimed: &Claimed,
-    provider: &dyn Provider,
+    desk: &Desk,
     provider_ref: &str,
     misses: Misses,
 ) -> Result<Outcome, Lost> {
-    let answer = provider.resume(&call(claimed, claimed.attempt, Vec::new()), provider_ref).await;
+    let provider = desk.provider.as_ref();
+    let answer = provider.resume(&call(claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
     ctx.probe.at(Station::Answered);
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
@@ -338,7 +341,7 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
 
 /// The attempt that a success was made by without an intent: work that nobody bills needs none.
 fn begun(ctx: &Ctx, claimed: &Claimed, verdict: &Verdict) -> i16 {
-    let unbilled = ctx.providers.get(&claimed.provider).is_some_and(|provider| !provider.is_billed());
+    let unbilled = ctx.providers.get(&claimed.provider).is_some_and(|desk| !desk.provider.is_billed());
     if unbilled && matches!(verdict, Verdict::Succeeded { .. }) { claimed.attempt + 1 } else { 0 }
 }
 
@@ -367,14 +370,10 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
     }
 }
 
-fn call(claimed: &Claimed, attempt: i16, files: Vec<crate::providers::InputFile>) -> Call {
-    Call {
-        task: claimed.task.clone(),
-        upstream_model: claimed.upstream_model.clone(),
-        input: claimed.input.clone(),
-        files,
-        client_ref: claimed.client_ref(attempt),
-    }
+fn call(claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
+    let client_ref = claimed.client_ref(attempt);
+    let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
+    Call { key: desk.key.clone(), ..call.with_files(files) }
 }
 
 fn tries(claimed: &Claimed) -> u16 {

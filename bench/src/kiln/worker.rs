@@ -23,7 +23,11 @@ use shared::{
     storage::Storage, wake::Wakes,
 };
 use uuid::Uuid;
-use workers::{config::Vendors, providers::Providers, runtime};
+use workers::{
+    config::Vendors,
+    providers::{Desk, Providers},
+    runtime,
+};
 
 use super::{
     calls::{self, Calls},
@@ -130,7 +134,7 @@ pub async fn main(options: Options) -> Result<()> {
         allow_private: true,
         timing: config::Queue { drain: Duration::from_secs(5), ..config::Queue::default() },
     };
-    let ctx = workers::Ctx { providers: Providers::new(vec![provider.clone()]), ..parts.into_ctx(&process)? };
+    let ctx = workers::Ctx { providers: Providers::new(vec![Desk { provider: provider.clone(), key: SecretString::default() }]), ..parts.into_ctx(&process)? };
     child::say(&options.words.join("began"), &Utc::now().timestamp_micros())?;
     if options.expect > 0 {
         let (provider, words, expect) = (provider.clone(), options.words.clone(), options.expect);

@@ -3,6 +3,7 @@
 //! Kept in `queue.checkpoint`, written under the lease before or right after the thing it remembers. No checkpoint means
 //! that no provider has been called for the current attempt.
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,6 +54,9 @@ pub struct Output {
     pub extra: Option<Value>,
     /// Files in storage, in order.
     pub files: Vec<StoredFile>,
+    /// What the provider says it bills for this, in USD; where it says nothing, the catalogue's costs count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Decimal>,
 }
 
 /// A file that is verified and in storage.

@@ -16,7 +16,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 
-use crate::{Options, Pace, clock, kling_auth, serve};
+use crate::{Options, Pace, clock, serve, vendors::kling::auth as kling_auth};
 
 /// A running server and a client for it.
 struct House {

@@ -4,21 +4,32 @@
 //! four cents. A 200 without a picture is common here, and why is spread over two fields.
 //! Deliberately absent: text models, several turns and the Files API.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Provider, ProviderError, Step,
+    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Provider, ProviderError, Step, Vendor,
     http::{self, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, Stake},
 };
 
-/// Where Google answers.
-pub const BASE_URL: &str = "https://generativelanguage.googleapis.com/v1beta";
+/// How it is configured.
+pub const VENDOR: Vendor = Vendor {
+    name: "gemini",
+    key_variables: &["GEMINI_API_KEY"],
+    base_variable: "GEMINI_BASE_URL",
+    base_url: "https://generativelanguage.googleapis.com/v1beta",
+    simulator_path: "gemini/v1beta",
+    simulated_key: "simulated",
+    mode: "in the answer",
+    cancel: "no",
+    unverified: &["how many tokens a picture is billed as"],
+    adapter: |http, base_url| Arc::new(Gemini::new(http, base_url)),
+};
 
 /// Longest request with pictures in it that Google takes; beyond, it wants its Files API.
 const MAX_REQUEST_BYTES: usize = 20 * 1024 * 1024;
@@ -28,13 +39,12 @@ const MAX_REQUEST_BYTES: usize = 20 * 1024 * 1024;
 pub struct Gemini {
     http: reqwest::Client,
     base_url: String,
-    key: SecretString,
 }
 
 impl Gemini {
-    /// An adapter that calls `base_url` (with its version) with `key`.
-    pub fn new(http: reqwest::Client, base_url: String, key: SecretString) -> Self {
-        Self { http, base_url: http::base(base_url), key }
+    /// An adapter that calls `base_url` (with its version).
+    pub fn new(http: reqwest::Client, base_url: String) -> Self {
+        Self { http, base_url: http::base(base_url) }
     }
 }
 
@@ -52,7 +62,7 @@ impl Provider for Gemini {
         let request = self
             .http
             .post(format!("{}/models/{}:generateContent", self.base_url, call.upstream_model))
-            .header("x-goog-api-key", self.key.expose_secret())
+            .header("x-goog-api-key", call.key.expose_secret())
             .timeout(IMAGE_TIMEOUT)
             .json(&request(call)?);
         let answer = http::send(request, Stake::Submit, MAX_INLINE_BYTES).await?;
@@ -238,8 +248,7 @@ mod tests {
     use crate::providers::InputFile;
 
     fn call(task: &str, input: Value, files: Vec<InputFile>) -> Call {
-        let upstream_model = "gemini-2.5-flash-image".to_owned();
-        Call { task: task.to_owned(), upstream_model, input, files, client_ref: "job_1-1".to_owned() }
+        Call::new(task, "gemini-2.5-flash-image", input, "job_1-1").with_files(files)
     }
 
     fn image(length: usize) -> InputFile {

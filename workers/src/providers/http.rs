@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::{
-    RequestBuilder, StatusCode,
+    RequestBuilder, Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
@@ -87,18 +87,36 @@ pub struct Answer {
 /// [`ErrorClass::Unavailable`] when no connection was made, [`Stake::unanswered`] when it broke later,
 /// [`ErrorClass::Broken`] when the body is too long.
 pub async fn send(request: RequestBuilder, stake: Stake, max_bytes: usize) -> Result<Answer, ProviderError> {
-    let lost = |error: reqwest::Error| {
-        let class = if error.is_connect() || error.is_builder() {
-            ErrorClass::Unavailable
-        } else {
-            stake.unanswered()
-        };
-        ProviderError::new(class, chain(&error.without_url()))
-    };
-    let mut response = request.send().await.map_err(lost)?;
+    read(begin(request, stake).await?, stake, max_bytes).await
+}
+
+/// Sends the request once and waits for the head of the answer.
+///
+/// # Errors
+/// As [`send`].
+pub(super) async fn begin(request: RequestBuilder, stake: Stake) -> Result<Response, ProviderError> {
+    request.send().await.map_err(|error| lost(error, stake))
+}
+
+/// The class and words of a request that broke on its way.
+pub(super) fn lost(error: reqwest::Error, stake: Stake) -> ProviderError {
+    let surely_not_sent = error.is_connect() || error.is_builder();
+    let class = if surely_not_sent { ErrorClass::Unavailable } else { stake.unanswered() };
+    ProviderError::new(class, chain(&error.without_url()))
+}
+
+/// Reads the whole of an answer, at most `max_bytes` of body.
+///
+/// # Errors
+/// As [`send`].
+pub(super) async fn read(
+    mut response: Response,
+    stake: Stake,
+    max_bytes: usize,
+) -> Result<Answer, ProviderError> {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| lost(error, stake))? {
         if body.len() + chunk.len() > max_bytes {
             let why = format!("the answer is longer than {max_bytes} bytes");
             return Err(ProviderError::new(ErrorClass::Broken, why));

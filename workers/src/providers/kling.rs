@@ -6,7 +6,8 @@
 //! Kling does not offer.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,12 +20,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step,
+    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
     http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
 };
 
-/// Where Kling answers outside China.
-pub const BASE_URL: &str = "https://api-singapore.klingai.com";
+/// How it is configured. The address is that outside China.
+pub const VENDOR: Vendor = Vendor {
+    name: "kling",
+    key_variables: &["KLING_ACCESS_KEY", "KLING_SECRET_KEY"],
+    base_variable: "KLING_BASE_URL",
+    base_url: "https://api-singapore.klingai.com",
+    simulator_path: "kling",
+    simulated_key: "simulator:simulated",
+    mode: "as a task that is polled",
+    cancel: "no",
+    unverified: &["what lengths and ratios each model takes"],
+    adapter: |http, base_url| Arc::new(Kling::new(http, base_url)),
+};
 
 /// How long a token of ours is valid, as Kling's examples have it.
 const TOKEN_SECS: u64 = 1800;
@@ -49,9 +61,8 @@ const CODE_NOT_FOUND: i64 = 1203;
 pub struct Kling {
     http: reqwest::Client,
     base_url: String,
-    access_key: SecretString,
-    secret_key: SecretString,
-    token: Mutex<Option<Token>>,
+    /// By access key.
+    tokens: Mutex<HashMap<String, Token>>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,42 +79,45 @@ struct Claims {
 }
 
 impl Kling {
-    /// An adapter that calls `base_url` (without `/v1`) with tokens made from the two keys.
-    pub fn new(
-        http: reqwest::Client,
-        base_url: String,
-        access_key: SecretString,
-        secret_key: SecretString,
-    ) -> Self {
-        Self { http, base_url: http::base(base_url), access_key, secret_key, token: Mutex::new(None) }
+    /// An adapter that calls `base_url` (without `/v1`) with tokens made from access key and secret key.
+    pub fn new(http: reqwest::Client, base_url: String) -> Self {
+        Self { http, base_url: http::base(base_url), tokens: Mutex::default() }
     }
 
-    /// The token in use, or a new one when that is about to end.
-    fn token(&self, now: u64) -> Result<SecretString, ProviderError> {
-        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = kept.as_ref().filter(|token| token.expires_at > now + TOKEN_MARGIN_SECS) {
+    /// The token in use for a key, or a new one when that is about to end.
+    fn token(&self, key: &SecretString, now: u64) -> Result<SecretString, ProviderError> {
+        let Some((access_key, secret_key)) = key.expose_secret().split_once(':') else {
+            return Err(ProviderError::new(ErrorClass::Auth, "the key is not of the form access:secret"));
+        };
+        let mut kept = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = kept.get(access_key).filter(|token| token.expires_at > now + TOKEN_MARGIN_SECS) {
             return Ok(token.word.clone());
         }
-        let iss = self.access_key.expose_secret().to_owned();
+        let iss = access_key.to_owned();
         let claims = Claims { iss, exp: now + TOKEN_SECS, nbf: now - TOKEN_BACKDATE_SECS };
-        let key = EncodingKey::from_secret(self.secret_key.expose_secret().as_bytes());
+        let key = EncodingKey::from_secret(secret_key.as_bytes());
         let word: SecretString = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
             .map_err(|error| ProviderError::new(ErrorClass::Auth, format!("cannot sign a token: {error}")))?
             .into();
-        *kept = Some(Token { word: word.clone(), expires_at: claims.exp });
+        kept.insert(access_key.to_owned(), Token { word: word.clone(), expires_at: claims.exp });
         Ok(word)
     }
 
-    async fn send(&self, request: RequestBuilder, stake: Stake) -> Result<Answer, ProviderError> {
+    async fn send(
+        &self,
+        key: &SecretString,
+        request: RequestBuilder,
+        stake: Stake,
+    ) -> Result<Answer, ProviderError> {
         // Real time, whatever clock the jobs go by: the vendor compares it with its own.
-        let token = self.token(jsonwebtoken::get_current_timestamp())?;
+        let token = self.token(key, jsonwebtoken::get_current_timestamp())?;
         let timeout = if stake == Stake::Submit { VIDEO_SUBMIT_TIMEOUT } else { ASK_TIMEOUT };
         let request = request.bearer_auth(token.expose_secret()).timeout(timeout);
         http::send(request, stake, MAX_JSON_BYTES).await
     }
 
-    async fn ask(&self, kind: &str, id: &str) -> Result<Answer, ProviderError> {
-        self.send(self.http.get(format!("{}/v1/videos/{kind}/{id}", self.base_url)), Stake::Ask).await
+    async fn ask(&self, key: &SecretString, kind: &str, id: &str) -> Result<Answer, ProviderError> {
+        self.send(key, self.http.get(format!("{}/v1/videos/{kind}/{id}", self.base_url)), Stake::Ask).await
     }
 }
 
@@ -121,21 +135,21 @@ impl Provider for Kling {
         let kind = kind_of(call);
         let body = request(call)?;
         let url = format!("{}/v1/videos/{kind}", self.base_url);
-        let answer = self.send(self.http.post(url).json(&body), Stake::Submit).await?;
+        let answer = self.send(&call.key, self.http.post(url).json(&body), Stake::Submit).await?;
         step(kind, read(&answer, Stake::Submit)?)
     }
 
-    async fn resume(&self, _call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
+    async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let (kind, id) = provider_ref.split_once('/').ok_or_else(|| {
             ProviderError::new(ErrorClass::Broken, format!("{provider_ref:?} is no reference of kling"))
         })?;
-        let answer = self.ask(kind, id).await?;
+        let answer = self.ask(&call.key, kind, id).await?;
         step(kind, read(&answer, Stake::Ask)?)
     }
 
     async fn lookup(&self, call: &Call) -> Result<Option<Step>, ProviderError> {
         let kind = kind_of(call);
-        let answer = self.ask(kind, &call.client_ref).await?;
+        let answer = self.ask(&call.key, kind, &call.client_ref).await?;
         if says_never_seen(&answer) {
             return Ok(None);
         }
@@ -367,8 +381,7 @@ mod tests {
     }
 
     fn call(input: Value, files: Vec<InputFile>) -> Call {
-        let (task, upstream_model) = ("video.generate".to_owned(), "kling-v2-6".to_owned());
-        Call { task, upstream_model, input, files, client_ref: "job_1-1".to_owned() }
+        Call::new("video.generate", "kling-v2-6", input, "job_1-1").with_files(files)
     }
 
     #[test]
@@ -394,13 +407,9 @@ mod tests {
 
     #[test]
     fn a_token_is_kept_until_shortly_before_it_ends() {
-        let kling = Kling::new(
-            reqwest::Client::builder().build().unwrap(),
-            BASE_URL.to_owned(),
-            "access".into(),
-            "secret".into(),
-        );
-        let word = |now| kling.token(now).unwrap().expose_secret().to_owned();
+        let kling = Kling::new(reqwest::Client::builder().build().unwrap(), VENDOR.base_url.to_owned());
+        let key = "access:secret".into();
+        let word = |now| kling.token(&key, now).unwrap().expose_secret().to_owned();
         let now = jsonwebtoken::get_current_timestamp();
         let first = word(now);
         assert_eq!(word(now + TOKEN_SECS - TOKEN_MARGIN_SECS - 1), first);
@@ -408,8 +417,8 @@ mod tests {
 
         let mut rules = Validation::new(Algorithm::HS256);
         rules.validate_nbf = true;
-        let key = DecodingKey::from_secret(b"secret");
-        let claims = jsonwebtoken::decode::<Claims>(&first, &key, &rules).unwrap().claims;
+        let verifying = DecodingKey::from_secret(b"secret");
+        let claims = jsonwebtoken::decode::<Claims>(&first, &verifying, &rules).unwrap().claims;
         assert_eq!(claims, Claims { iss: "access".to_owned(), exp: now + 1800, nbf: now - 5 });
         assert!(!format!("{kling:?}").contains(&first));
     }

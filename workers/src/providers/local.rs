@@ -3,6 +3,8 @@
 //! No network and no bill, so after a crash the work is simply done again. Tracing is pure computation and runs on
 //! the blocking pool. Deliberately absent: any choice of the tracer's knobs by callers.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use vtracer::{ColorImage, Config};
@@ -18,14 +20,12 @@ use crate::media::{
 const MAX_TRACED_SIDE: u32 = 1280;
 
 /// The adapter for this program's own abilities.
-#[derive(Debug, Default)]
-pub struct Local;
+#[derive(Debug)]
+struct Local;
 
-impl Local {
-    /// The adapter; it needs nothing.
-    pub fn new() -> Self {
-        Self
-    }
+/// The adapter; it needs nothing.
+pub fn adapter() -> Arc<dyn Provider> {
+    Arc::new(Local)
 }
 
 #[async_trait]
@@ -81,17 +81,9 @@ mod tests {
     use crate::{media, providers::InputFile};
 
     fn call(bytes: Vec<u8>) -> Call {
-        Call {
-            task: "image.vectorize".to_owned(),
-            upstream_model: "vtracer".to_owned(),
-            input: json!({"image": "file_1"}),
-            files: vec![InputFile {
-                field: "image".to_owned(),
-                mime_type: "image/png".to_owned(),
-                bytes: bytes.into(),
-            }],
-            client_ref: "job_1-1".to_owned(),
-        }
+        Call::new("image.vectorize", "vtracer", json!({"image": "file_1"}), "job_1-1").with_files(vec![
+            InputFile { field: "image".to_owned(), mime_type: "image/png".to_owned(), bytes: bytes.into() },
+        ])
     }
 
     fn png(image: RgbaImage) -> Vec<u8> {
@@ -112,7 +104,7 @@ mod tests {
                         if square(x, y) { Rgba([200, 30, 30, 255]) } else { background }
                     },
                 );
-            let Ok(Step::Done(made)) = Local::new().submit(&call(png(image))).await else {
+            let Ok(Step::Done(made)) = Local.submit(&call(png(image))).await else {
                 panic!("tracing is done at once")
             };
             let [Artifact::Inline(svg)] = &made.files[..] else { panic!("one file, made here") };
@@ -128,13 +120,13 @@ mod tests {
     #[tokio::test]
     async fn the_smallest_and_emptiest_images_do_not_break_the_tracer() {
         for image in [RgbaImage::new(1, 1), RgbaImage::new(64, 64)] {
-            assert!(Local::new().submit(&call(png(image))).await.is_ok());
+            assert!(Local.submit(&call(png(image))).await.is_ok());
         }
     }
 
     #[tokio::test]
     async fn a_bad_image_is_the_callers_fault() {
-        let error = Local::new().submit(&call(b"\x89PNG\r\n\x1a\nrubbish".to_vec())).await.unwrap_err();
+        let error = Local.submit(&call(b"\x89PNG\r\n\x1a\nrubbish".to_vec())).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::BadInput);
     }
 }

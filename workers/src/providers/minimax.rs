@@ -4,7 +4,7 @@
 //! costs 28–56 cents, so a failed job (nothing charged) is better than two bills. Every answer is a 200; the truth
 //! is in `base_resp`. Deliberately absent: callbacks, API v2, and cancelling, which v1 does not offer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::RequestBuilder;
@@ -14,12 +14,23 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
-    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step,
+    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
     http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, data_url},
 };
 
-/// Where MiniMax answers outside China; keys of one region do not work in the other.
-pub const BASE_URL: &str = "https://api.minimax.io";
+/// How it is configured. The address is that outside China; keys of one region do not work in the other.
+pub const VENDOR: Vendor = Vendor {
+    name: "minimax",
+    key_variables: &["MINIMAX_API_KEY"],
+    base_variable: "MINIMAX_BASE_URL",
+    base_url: "https://api.minimax.io",
+    simulator_path: "minimax",
+    simulated_key: "simulated",
+    mode: "as a task that is polled",
+    cancel: "no",
+    unverified: &["how long a download address lives"],
+    adapter: |http, base_url| Arc::new(MiniMax::new(http, base_url)),
+};
 
 /// When to look for a task; videos take 1–5 min.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -29,23 +40,23 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 pub struct MiniMax {
     http: reqwest::Client,
     base_url: String,
-    key: SecretString,
 }
 
 impl MiniMax {
-    /// An adapter that calls `base_url` (without `/v1`) with `key`.
-    pub fn new(http: reqwest::Client, base_url: String, key: SecretString) -> Self {
-        Self { http, base_url: http::base(base_url), key }
+    /// An adapter that calls `base_url` (without `/v1`).
+    pub fn new(http: reqwest::Client, base_url: String) -> Self {
+        Self { http, base_url: http::base(base_url) }
     }
 
     /// Sends a request and reads its answer as `T`, which must hold no error.
     async fn call<T: DeserializeOwned>(
         &self,
+        key: &SecretString,
         request: RequestBuilder,
         stake: Stake,
     ) -> Result<T, ProviderError> {
         let timeout = if stake == Stake::Submit { VIDEO_SUBMIT_TIMEOUT } else { ASK_TIMEOUT };
-        let request = request.bearer_auth(self.key.expose_secret()).timeout(timeout);
+        let request = request.bearer_auth(key.expose_secret()).timeout(timeout);
         let answer = http::send(request, stake, MAX_JSON_BYTES).await?;
         if let Ok(Envelope { base_resp: Some(Verdict { status_code, status_msg }), status }) =
             serde_json::from_slice(&answer.body)
@@ -61,16 +72,21 @@ impl MiniMax {
         answer.json()
     }
 
-    async fn ask<T: DeserializeOwned>(&self, path: &str, query: (&str, &str)) -> Result<T, ProviderError> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        key: &SecretString,
+        path: &str,
+        query: (&str, &str),
+    ) -> Result<T, ProviderError> {
         let url = Url::parse_with_params(&format!("{}{path}", self.base_url), [query]).map_err(|error| {
             ProviderError::new(ErrorClass::Unavailable, format!("minimax's address: {error}"))
         })?;
-        self.call(self.http.get(url), Stake::Ask).await
+        self.call(key, self.http.get(url), Stake::Ask).await
     }
 
     /// Where the finished file can be downloaded for the next hours.
-    async fn retrieve(&self, file_id: &str) -> Result<Artifacts, ProviderError> {
-        let found: Retrieved = self.ask("/v1/files/retrieve", ("file_id", file_id)).await?;
+    async fn retrieve(&self, key: &SecretString, file_id: &str) -> Result<Artifacts, ProviderError> {
+        let found: Retrieved = self.ask(key, "/v1/files/retrieve", ("file_id", file_id)).await?;
         let url = [found.file.download_url, found.file.backup_download_url]
             .into_iter()
             .flatten()
@@ -93,21 +109,21 @@ impl Provider for MiniMax {
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let request = self.http.post(format!("{}/v1/video_generation", self.base_url)).json(&request(call)?);
-        let taken: Submitted = self.call(request, Stake::Submit).await?;
+        let taken: Submitted = self.call(&call.key, request, Stake::Submit).await?;
         let task_id = text_of(&taken.task_id)
             .ok_or_else(|| ProviderError::new(ErrorClass::Ambiguous, "accepted without a task id"))?;
         Ok(pending(task_id, "queued at provider"))
     }
 
-    async fn resume(&self, _call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
+    async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let query = ("task_id", provider_ref);
-        let task: Task = self.ask("/v1/query/video_generation", query).await?;
+        let task: Task = self.ask(&call.key, "/v1/query/video_generation", query).await?;
         match state_of(&task.status) {
             State::Queued => Ok(pending(provider_ref.to_owned(), "queued at provider")),
             State::Working => Ok(pending(provider_ref.to_owned(), "generating at provider")),
             State::Failed => Err(ProviderError::new(ErrorClass::Failed, "the task failed")),
             State::Done => match text_of(&task.file_id) {
-                Some(file_id) => self.retrieve(&file_id).await.map(Step::Done),
+                Some(file_id) => self.retrieve(&call.key, &file_id).await.map(Step::Done),
                 None => Err(ProviderError::new(ErrorClass::Broken, "the task succeeded without a file")),
             },
         }
@@ -296,12 +312,8 @@ mod tests {
 
     #[test]
     fn inputs_become_minimax_requests() {
-        let call = |input: Value, files| Call {
-            task: "video.generate".to_owned(),
-            upstream_model: "MiniMax-Hailuo-02".to_owned(),
-            input,
-            files,
-            client_ref: "job_1-1".to_owned(),
+        let call = |input: Value, files| {
+            Call::new("video.generate", "MiniMax-Hailuo-02", input, "job_1-1").with_files(files)
         };
         let (field, mime_type) = ("image".to_owned(), "image/png".to_owned());
         let image = InputFile { field, mime_type, bytes: vec![1; 3].into() };

@@ -9,8 +9,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rust_decimal::Decimal;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 pub mod gemini;
 mod http;
@@ -18,6 +21,14 @@ pub mod kling;
 pub mod local;
 pub mod minimax;
 pub mod openai;
+#[allow(dead_code, reason = "text adapters come to it one by one")]
+mod sse;
+mod vendor;
+
+pub use vendor::Vendor;
+
+/// Every vendor that there is an adapter for, but for [`local`], which is none.
+pub const VENDORS: [&Vendor; 4] = [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
@@ -33,9 +44,61 @@ pub struct Call {
     /// Unique name of this attempt on our side (`job_…-1`), sent along wherever a vendor takes one, so that
     /// a submit whose answer was lost can be looked up.
     pub client_ref: String,
+    /// Our key at the vendor; of several parts joined by `:` where a vendor wants more than one, see [`Vendor::key_variables`].
+    pub key: SecretString,
+    /// The vendor's own reference of the job that `input.job` names, whose follow-up this is.
+    pub parent_ref: Option<String>,
+    /// Where the vendor may ring when something has changed, for those that take such an address. It only wakes the job, which
+    /// then asks; nothing that is sent there is believed.
+    pub callback_url: Option<String>,
+    /// Hears a text while it is written.
+    pub deltas: Deltas,
+}
+
+/// Where a text adapter tells what it hears while it hears it. Nothing depends on it: the whole text is in the [`Artifacts`].
+/// Deaf by default.
+#[derive(Debug, Clone, Default)]
+pub struct Deltas(Option<mpsc::UnboundedSender<Value>>);
+
+impl Deltas {
+    /// Passes deltas on to `listener`.
+    pub fn new(listener: mpsc::UnboundedSender<Value>) -> Self {
+        Self(Some(listener))
+    }
+
+    /// Tells the `choices` of one chunk in OpenAI's form, `[{"index":0,"delta":{"content":"…"}}]`; other vendors' words are put
+    /// into it.
+    pub fn tell(&self, choices: Value) {
+        if let Some(listener) = &self.0 {
+            // Nobody there: the caller has gone, and the text is still finished.
+            drop(listener.send(choices));
+        }
+    }
 }
 
 impl Call {
+    /// A call without key, files, parent, callback and listener, for tests and as a base to build on.
+    pub fn new(task: &str, upstream_model: &str, input: Value, client_ref: &str) -> Self {
+        Self {
+            task: task.to_owned(),
+            upstream_model: upstream_model.to_owned(),
+            input,
+            files: Vec::new(),
+            client_ref: client_ref.to_owned(),
+            key: SecretString::default(),
+            parent_ref: None,
+            callback_url: None,
+            deltas: Deltas::default(),
+        }
+    }
+
+    /// The same call with these files.
+    #[must_use]
+    pub fn with_files(mut self, files: Vec<InputFile>) -> Self {
+        self.files = files;
+        self
+    }
+
     /// A string field of the input, or `None` when it is absent or not a string.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.input.get(field).and_then(Value::as_str)
@@ -91,6 +154,8 @@ pub struct Artifacts {
     pub extra: Option<Value>,
     /// Files made, in order.
     pub files: Vec<Artifact>,
+    /// What the vendor says it bills for this, in USD; where it says nothing, the catalogue's costs count.
+    pub cost_usd: Option<Decimal>,
 }
 
 /// One file made by a vendor.
@@ -167,6 +232,22 @@ pub enum AfterAmbiguity {
     GiveUp,
 }
 
+/// What a vendor says of a key that works.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Checkup {
+    /// What is left on the account, where the vendor tells it.
+    pub credit: Option<Credit>,
+}
+
+/// What is left on an account at a vendor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credit {
+    /// How much.
+    pub amount: Decimal,
+    /// Of what: `USD`, `credits`, in the vendor's word.
+    pub unit: String,
+}
+
 /// One vendor, speaking its own wire protocol.
 #[async_trait]
 pub trait Provider: Send + Sync + std::fmt::Debug {
@@ -210,6 +291,15 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
         ))
     }
 
+    /// Asks the vendor, for free, whether `key` works and what is left on its account. `None`: it has no such question.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Auth`] and [`ErrorClass::Quota`] are about the key; anything else means "not known now".
+    async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
+        let _ = key;
+        Ok(None)
+    }
+
     /// Asks the vendor to stop; best effort, and not an error where the vendor offers no such call.
     ///
     /// # Errors
@@ -220,23 +310,32 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 }
 
+/// An adapter with the key that it is used with.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The adapter.
+    pub provider: Arc<dyn Provider>,
+    /// Our key there; empty where none is needed.
+    pub key: SecretString,
+}
+
 /// The adapters of this process, by the name that routes use.
 #[derive(Debug, Clone, Default)]
-pub struct Providers(Vec<Arc<dyn Provider>>);
+pub struct Providers(Vec<Desk>);
 
 impl Providers {
-    /// A registry of just these adapters.
-    pub fn new(adapters: Vec<Arc<dyn Provider>>) -> Self {
-        Self(adapters)
+    /// A registry of just these.
+    pub fn new(desks: Vec<Desk>) -> Self {
+        Self(desks)
     }
 
     /// The adapter called `name`, or `None` when it is not configured here.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
-        self.0.iter().find(|provider| provider.name() == name)
+    pub fn get(&self, name: &str) -> Option<&Desk> {
+        self.0.iter().find(|desk| desk.provider.name() == name)
     }
 
     /// Names of all adapters, for `kiln doctor` and the logs.
     pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|provider| provider.name()).collect()
+        self.0.iter().map(|desk| desk.provider.name()).collect()
     }
 }

@@ -24,7 +24,7 @@ const DEFAULT_VOICE: &str = "alloy";
 
 /// Has the text read aloud.
 pub async fn speak(openai: &OpenAi, call: &Call) -> Result<Artifacts, ProviderError> {
-    let request = openai.post("/audio/speech").timeout(SPEECH_TIMEOUT).json(&speech_request(call)?);
+    let request = openai.post(call, "/audio/speech").timeout(SPEECH_TIMEOUT).json(&speech_request(call)?);
     let answer = http::send(request, Stake::Submit, MAX_INLINE_BYTES).await?;
     if !answer.status.is_success() {
         return Err(fault(&answer));
@@ -61,7 +61,7 @@ fn speech_request(call: &Call) -> Result<Value, ProviderError> {
 pub async fn transcribe(openai: &OpenAi, call: &Call) -> Result<Artifacts, ProviderError> {
     let format = call.text("format").unwrap_or("json");
     let request =
-        openai.post("/audio/transcriptions").timeout(TRANSCRIBE_TIMEOUT).multipart(form(call, format)?);
+        openai.post(call, "/audio/transcriptions").timeout(TRANSCRIBE_TIMEOUT).multipart(form(call, format)?);
     let answer = http::send(request, Stake::Submit, MAX_CHAT_BYTES).await?;
     if !answer.status.is_success() {
         return Err(fault(&answer));
@@ -122,13 +122,7 @@ mod tests {
     use super::*;
 
     fn call(input: Value) -> Call {
-        Call {
-            task: "audio.speech".to_owned(),
-            upstream_model: "tts-1".to_owned(),
-            input,
-            files: Vec::new(),
-            client_ref: "job_1-1".to_owned(),
-        }
+        Call::new("audio.speech", "tts-1", input, "job_1-1")
     }
 
     #[test]

@@ -60,7 +60,7 @@ struct Message {
 
 /// Sends the conversation and reads the whole answer.
 pub async fn complete(openai: &OpenAi, call: &Call) -> Result<Artifacts, ProviderError> {
-    let request = openai.post("/chat/completions").timeout(CHAT_TIMEOUT).json(&request(call)?);
+    let request = openai.post(call, "/chat/completions").timeout(CHAT_TIMEOUT).json(&request(call)?);
     let answer = http::send(request, Stake::Submit, MAX_CHAT_BYTES).await?;
     if !answer.status.is_success() {
         return Err(fault(&answer));
@@ -143,13 +143,7 @@ mod tests {
     use super::*;
 
     fn call(input: Value) -> Call {
-        Call {
-            task: "text.chat".to_owned(),
-            upstream_model: "gpt-4o-mini".to_owned(),
-            input,
-            files: Vec::new(),
-            client_ref: "job_1-1".to_owned(),
-        }
+        Call::new("text.chat", "gpt-4o-mini", input, "job_1-1")
     }
 
     fn check_request(input: Value, expected: Value) {

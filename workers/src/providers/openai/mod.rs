@@ -3,36 +3,48 @@
 //! After a lost answer the work is submitted again: OpenAI offers neither an idempotency key nor a lookup for these
 //! calls, a second one costs cents, and a caller waits. Deliberately absent: streaming, images and embeddings.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use reqwest::RequestBuilder;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, http};
+use super::{AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, Vendor, http};
 
 mod audio;
 mod chat;
-
-/// Where OpenAI answers.
-pub const BASE_URL: &str = "https://api.openai.com/v1";
 
 /// The adapter for OpenAI, and for whatever speaks its protocol at another address.
 #[derive(Debug)]
 pub struct OpenAi {
     http: reqwest::Client,
     base_url: String,
-    key: SecretString,
 }
 
+/// How it is configured.
+pub const VENDOR: Vendor = Vendor {
+    name: "openai",
+    key_variables: &["OPENAI_API_KEY"],
+    base_variable: "OPENAI_BASE_URL",
+    base_url: "https://api.openai.com/v1",
+    simulator_path: "openai/v1",
+    simulated_key: "simulated",
+    mode: "in the answer",
+    cancel: "closing the connection",
+    unverified: &["the limit of 25 MB for a recording"],
+    adapter: |http, base_url| Arc::new(OpenAi::new(http, base_url)),
+};
+
 impl OpenAi {
-    /// An adapter that calls `base_url` (with its `/v1`) with `key`.
-    pub fn new(http: reqwest::Client, base_url: String, key: SecretString) -> Self {
-        Self { http, base_url: http::base(base_url), key }
+    /// An adapter that calls `base_url` (with its `/v1`).
+    pub fn new(http: reqwest::Client, base_url: String) -> Self {
+        Self { http, base_url: http::base(base_url) }
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(format!("{}{path}", self.base_url)).bearer_auth(self.key.expose_secret())
+    fn post(&self, call: &Call, path: &str) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.base_url)).bearer_auth(call.key.expose_secret())
     }
 }
 

@@ -2,18 +2,41 @@
 //!
 //! Error types and codes follow the vendor's SDK; where it leaves a choice, the form real clients have met is used.
 
+pub(super) mod chat;
+pub(super) mod chat_request;
+pub(super) mod speech;
+pub(super) mod transcription;
+
 use axum::{
+    Router,
     http::{HeaderMap, StatusCode},
     response::Response,
+    routing::post,
 };
 use serde_json::json;
 
 use crate::{
+    Sim,
     answer::{self, bearer, with_header},
     clock,
     fields::Complaint,
     interference::{Hint, Trouble},
 };
+
+/// For the front page.
+pub(crate) const INDEX: &str = "\
+  OpenAI   POST /openai/v1/chat/completions            (stream: true for SSE)
+           POST /openai/v1/audio/speech                (mp3, wav, pcm)
+           POST /openai/v1/audio/transcriptions        (multipart)
+";
+
+/// The paths it answers at.
+pub(crate) fn routes() -> Router<Sim> {
+    Router::new()
+        .route("/openai/v1/chat/completions", post(chat::complete))
+        .route("/openai/v1/audio/speech", post(speech::speak))
+        .route("/openai/v1/audio/transcriptions", post(transcription::transcribe))
+}
 
 /// The key that is never accepted.
 pub(crate) const WRONG_KEY: &str = "wrong";

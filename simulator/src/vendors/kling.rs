@@ -3,11 +3,16 @@
 //! `external_task_id` is unique in the account, so a second submit under the same name is refused: that is what
 //! makes an ambiguous submit safe to resolve. Callbacks are accepted and never made.
 
+pub(crate) mod auth;
+mod request;
+
 use axum::{
+    Router,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::Response,
+    routing::{get, post},
 };
 use serde_json::{Value, json};
 
@@ -16,12 +21,24 @@ use crate::{
     fields::{Complaint, read_json},
     files,
     interference::Trouble,
-    kling_auth,
-    kling_request::Order,
     ledger::{Op, Provider, Visit},
     progress::Sight,
     task::Task,
 };
+use request::Order;
+
+/// For the front page.
+pub(crate) const INDEX: &str = "\
+  Kling    POST /kling/v1/videos/text2video | image2video
+           GET  /kling/v1/videos/KIND/TASK_ID_OR_EXTERNAL_TASK_ID
+";
+
+/// The paths it answers at.
+pub(crate) fn routes() -> Router<Sim> {
+    Router::new()
+        .route("/kling/v1/videos/{kind}", post(submit))
+        .route("/kling/v1/videos/{kind}/{id}", get(query))
+}
 
 /// The kinds of video this account may make.
 const KINDS: &[&str] = &["text2video", "image2video"];
@@ -33,7 +50,7 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(rejection) = kling_auth::check(&headers) {
+    if let Err(rejection) = auth::check(&headers) {
         return error(StatusCode::UNAUTHORIZED, rejection.code, rejection.text);
     }
     if !KINDS.contains(&kind.as_str()) {
@@ -54,7 +71,7 @@ pub(crate) async fn query(
     Path((kind, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(rejection) = kling_auth::check(&headers) {
+    if let Err(rejection) = auth::check(&headers) {
         return error(StatusCode::UNAUTHORIZED, rejection.code, rejection.text);
     }
     let Some(task) = sim.tasks.find(Provider::Kling, &name).filter(|task| task.call == kind) else {

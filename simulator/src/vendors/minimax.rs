@@ -4,10 +4,12 @@
 //! proxy, answers otherwise. Callbacks are accepted and never made.
 
 use axum::{
+    Router,
     body::Bytes,
     extract::{Query, State},
     http::{HeaderMap, StatusCode},
     response::Response,
+    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,10 +22,25 @@ use crate::{
     files,
     interference::Trouble,
     ledger::{Op, Provider, Visit},
-    openai::WRONG_KEY,
     progress::Sight,
     task::{Ending, Task},
+    vendors::openai::WRONG_KEY,
 };
+
+/// For the front page.
+pub(crate) const INDEX: &str = "\
+  MiniMax  POST /minimax/v1/video_generation
+           GET  /minimax/v1/query/video_generation?task_id=ID
+           GET  /minimax/v1/files/retrieve?file_id=ID
+";
+
+/// The paths it answers at.
+pub(crate) fn routes() -> Router<Sim> {
+    Router::new()
+        .route("/minimax/v1/video_generation", post(submit))
+        .route("/minimax/v1/query/video_generation", get(query))
+        .route("/minimax/v1/files/retrieve", get(retrieve))
+}
 
 const MODELS: &[&str] = &[
     "MiniMax-Hailuo-2.3",
@@ -158,7 +175,7 @@ impl Simulator {
         if self.strike(visit, Kind::NoResult).is_some() {
             return success(json!({ "file": { "file_id": file_id(task), "download_url": "" } }));
         }
-        let Ok(video) = mp4::video(&task.seed(), task.frame, task.seconds) else {
+        let Ok(video) = mp4::video(&task.seed(0), task.frame, task.seconds) else {
             return voice(&Trouble::Broken(None));
         };
         let url = files::url(root, task, issue);

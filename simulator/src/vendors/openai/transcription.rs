@@ -18,7 +18,7 @@ use crate::{
     fault::Kind,
     fields::Complaint,
     ledger::{Op, Provider, Visit},
-    openai::{complain, error, identified, refuse_key, voice},
+    vendors::openai::{complain, error, identified, refuse_key, voice},
     wire,
 };
 

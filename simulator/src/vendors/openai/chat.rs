@@ -18,9 +18,9 @@ use crate::{
     fault::{Fault, Kind},
     fields::read_json,
     ledger::{Op, Provider, Visit},
-    openai::{complain, identified, refuse_key, voice},
-    openai_chat_request::{CHARS_PER_TOKEN, Chat, tokens},
     seed::Seed,
+    vendors::openai::chat_request::{CHARS_PER_TOKEN, Chat, tokens},
+    vendors::openai::{complain, identified, refuse_key, voice},
     wire,
 };
 

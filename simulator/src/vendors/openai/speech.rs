@@ -18,8 +18,8 @@ use crate::{
     fields::{Complaint, Fields, read_json},
     interference::Trouble,
     ledger::{Op, Provider, Visit},
-    openai::{complain, identified, refuse_key, voice},
     seed::Seed,
+    vendors::openai::{complain, identified, refuse_key, voice},
     wire,
 };
 

@@ -3,11 +3,15 @@
 //! A blocked prompt and a missing picture are both HTTP 200 here, as they are with the vendor. Streaming and the
 //! Files API are absent.
 
+mod request;
+
 use axum::{
+    Router,
     body::Bytes,
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::Response,
+    routing::post,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -18,13 +22,23 @@ use crate::{
     content::png,
     fault::Kind,
     fields::{Complaint, read_json},
-    gemini_request::Generation,
     interference::Trouble,
     ledger::{Op, Provider, Visit},
-    openai::WRONG_KEY,
-    openai_chat_request::CHARS_PER_TOKEN,
     seed::Seed,
+    vendors::openai::WRONG_KEY,
+    vendors::openai::chat_request::CHARS_PER_TOKEN,
 };
+use request::Generation;
+
+/// For the front page.
+pub(crate) const INDEX: &str = "\
+  Gemini   POST /gemini/v1beta/models/MODEL:generateContent
+";
+
+/// The paths it answers at.
+pub(crate) fn routes() -> Router<Sim> {
+    Router::new().route("/gemini/v1beta/models/{call}", post(generate))
+}
 
 /// Output tokens the vendor bills for one picture.
 const TOKENS_PER_PICTURE: usize = 1290;

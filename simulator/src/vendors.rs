@@ -1,0 +1,22 @@
+//! The vendors, one a file; each says which paths it answers at.
+
+pub(crate) mod gemini;
+pub(crate) mod kling;
+pub(crate) mod minimax;
+pub(crate) mod openai;
+
+use axum::Router;
+
+use crate::Sim;
+
+/// Every path of every vendor.
+pub(crate) fn routes() -> Router<Sim> {
+    Router::new()
+        .merge(openai::routes())
+        .merge(gemini::routes())
+        .merge(kling::routes())
+        .merge(minimax::routes())
+}
+
+/// What the front page says of each vendor.
+pub(crate) const INDEX: &[&str] = &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX];
