@@ -23,7 +23,7 @@ use shared::{
     account::Keyring,
     catalog::Catalog,
     clock::SharedClock,
-    job::{Renderer, Submitter},
+    job::{Doorbell, Renderer, Submitter},
     price::Prices,
     process::Process,
     seal::Sealer,
@@ -59,6 +59,8 @@ pub struct Parts {
     pub renderer: Renderer,
     /// Asked for its health.
     pub storage: Storage,
+    /// Knows where providers ring.
+    pub doorbell: Doorbell,
     /// Seals what mails say.
     pub sealer: Sealer,
     /// Hashes passwords, signs access tokens, knows what new people agree to and get.

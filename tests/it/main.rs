@@ -10,6 +10,7 @@ mod audit;
 mod bad_input;
 mod billing;
 mod books;
+mod callbacks;
 mod crash;
 mod flow;
 mod grants;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use shared::{
-    config::{parsed, variable},
-    job::Medium,
+    config::{Identity, parsed, variable},
+    job::{Doorbell, Medium},
 };
 
 use crate::providers::{Desk, Providers, VENDORS, Vendor, local};
@@ -97,6 +97,19 @@ pub fn allow_private_addresses() -> anyhow::Result<bool> {
 /// When the number cannot be read.
 pub fn delivery_slots() -> anyhow::Result<usize> {
     Ok(parsed("KILN_DELIVERY_SLOTS", 32)?.max(1))
+}
+
+/// `KILN_PROVIDER_CALLBACKS`: whether providers are told an address of this API to ring at, beside being asked now and then.
+/// They must be able to reach `KILN_PUBLIC_URL`. Default `false`.
+///
+/// # Errors
+/// When it is neither `true` nor `false`, or when it is `true` and `KILN_SECRET` or `KILN_PUBLIC_URL` is not set.
+pub fn doorbell() -> anyhow::Result<Option<Doorbell>> {
+    if !parsed("KILN_PROVIDER_CALLBACKS", false)? {
+        return Ok(None);
+    }
+    let Identity { secret, public_url } = Identity::from_env()?;
+    Ok(Some(Doorbell::new(&secret, public_url)))
 }
 
 /// How mails are sent. Where both are set, the server gets them and the folder none; where neither is, they wait.

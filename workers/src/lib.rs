@@ -28,7 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use providers::Providers;
 use shared::{
-    catalog::Catalog, clock::SharedClock, config::Queue, job::Writes, seal::Sealer, storage::Storage,
+    catalog::Catalog,
+    clock::SharedClock,
+    config::Queue,
+    job::{Doorbell, Writes},
+    seal::Sealer,
+    storage::Storage,
     wake::Wakes,
 };
 
@@ -73,6 +78,8 @@ pub struct Ctx {
     pub sealer: Sealer,
     /// Address of whoever is told by mail what only an operator can mend.
     pub operator_email: Option<String>,
+    /// Where providers may ring, if they are told.
+    pub doorbell: Option<Doorbell>,
     /// Leases and tries.
     pub timing: Queue,
     /// Tripped when a stopping process has waited long enough: jobs still running are given back.

@@ -14,7 +14,9 @@ use crate::{
     bill::{self, Bill},
     fetch,
     outcome::{self, Outcome, Stage, backoff},
-    providers::{AfterAmbiguity, Artifacts, Call, Desk, InputFile, Provider, Step},
+    providers::{
+        AfterAmbiguity, Artifacts, Call, Desk, ErrorClass, InputFile, Provider, ProviderError, Step,
+    },
     result::{self, ResultError},
 };
 use shared::{
@@ -101,7 +103,7 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
         && let Some(desk) = ctx.providers.get(&claimed.provider)
     {
-        let task = call(claimed, desk, claimed.attempt, Vec::new());
+        let task = call(ctx, claimed, desk, claimed.attempt, Vec::new());
         match tokio::time::timeout(CANCEL_TIMEOUT, desk.provider.cancel(&task, provider_ref)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
@@ -156,6 +158,12 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
             return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
         }
     };
+    let parent_ref = match parent_ref(ctx, claimed).await {
+        Ok(parent_ref) => parent_ref,
+        Err(error) => {
+            return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
+        }
+    };
     let attempt = claimed.attempt + 1;
     if provider.is_billed() {
         // Before the intent: a run given up with the intent written would look as if it had been sent.
@@ -173,7 +181,8 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
         ctx.probe.at(Station::Intended);
     }
     let started = tokio::time::Instant::now();
-    let answer = provider.submit(&call(claimed, desk, attempt, files)).await;
+    let call = Call { parent_ref, ..call(ctx, claimed, desk, attempt, files) };
+    let answer = provider.submit(&call).await;
     metrics::histogram!("kiln_provider_submit_seconds", "provider" => provider.name())
         .record(started.elapsed().as_secs_f64());
     ctx.probe.at(Station::Answered);
@@ -191,7 +200,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
 /// The intent of the current attempt is written and no more: did the vendor hear of it?
 async fn lookup(ctx: &Ctx, claimed: &Claimed, desk: &Desk, unseen: u8) -> Result<Outcome, Lost> {
     let provider = desk.provider.as_ref();
-    let answer = provider.lookup(&call(claimed, desk, claimed.attempt, Vec::new())).await;
+    let answer = provider.lookup(&call(ctx, claimed, desk, claimed.attempt, Vec::new())).await;
     ctx.probe.at(Station::Answered);
     let now = ctx.clock.now();
     match answer {
@@ -214,7 +223,7 @@ async fn resume(
     misses: Misses,
 ) -> Result<Outcome, Lost> {
     let provider = desk.provider.as_ref();
-    let answer = provider.resume(&call(claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
+    let answer = provider.resume(&call(ctx, claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
     ctx.probe.at(Station::Answered);
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
@@ -370,22 +379,30 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
     }
 }
 
-fn call(claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
+fn call(ctx: &Ctx, claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
     let client_ref = claimed.client_ref(attempt);
     let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
-    Call { key: desk.key.clone(), ..call.with_files(files) }
+    let callback_url = ctx.doorbell.as_ref().map(|doorbell| doorbell.url(claimed.job()));
+    Call { key: desk.key.clone(), callback_url, ..call.with_files(files) }
+}
+
+/// The provider's reference of the job that this one follows up, where it does.
+async fn parent_ref(ctx: &Ctx, claimed: &Claimed) -> Result<Option<String>, ProviderError> {
+    let Some(parent) = job::parent_id(&claimed.input) else { return Ok(None) };
+    let found = job::parent(&ctx.db, claimed.account, parent).await;
+    let found = found.map_err(|error| ProviderError::new(ErrorClass::Unavailable, error.to_string()))?;
+    let made_here = found.filter(|parent| parent.provider == claimed.provider);
+    match made_here.and_then(|parent| parent.provider_ref) {
+        Some(provider_ref) => Ok(Some(provider_ref)),
+        None => Err(ProviderError::new(ErrorClass::BadInput, "job names none that can be taken further")),
+    }
 }
 
 fn tries(claimed: &Claimed) -> u16 {
     u16::try_from(claimed.tries).unwrap_or(0)
 }
 
-fn note(
-    claimed: &Claimed,
-    provider: &dyn Provider,
-    what: &'static str,
-    error: &crate::providers::ProviderError,
-) {
+fn note(claimed: &Claimed, provider: &dyn Provider, what: &'static str, error: &ProviderError) {
     let class = format!("{:?}", error.class);
     metrics::counter!("kiln_provider_errors_total", "provider" => provider.name(), "class" => class.clone())
         .increment(1);

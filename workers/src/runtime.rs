@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::{
     Ctx, Paying, Probe, Web,
-    config::{Vendors, allow_private_addresses, slots},
+    config::{Vendors, allow_private_addresses, doorbell, slots},
     net::vendor_client,
     outcome,
     run::{self, Ended},
@@ -23,7 +23,7 @@ use shared::{
     clock::{SharedClock, SystemClock},
     config, db,
     id::LeaseToken,
-    job::{self, Medium},
+    job::{self, Doorbell, Medium},
     process::Process,
     queue::{Queue, QueueConfig, Work},
     seal::Sealer,
@@ -51,6 +51,8 @@ pub struct Parts {
     pub sealer: Sealer,
     /// Address of whoever is told by mail what only an operator can mend.
     pub operator_email: Option<String>,
+    /// Where providers may ring, if they are told.
+    pub doorbell: Option<Doorbell>,
     /// Whether strangers' addresses may be private.
     pub allow_private: bool,
     /// Leases and tries.
@@ -74,6 +76,7 @@ impl Parts {
             storage: self.storage,
             sealer: self.sealer,
             operator_email: self.operator_email,
+            doorbell: self.doorbell,
             timing: self.timing,
             drained: tokio_util::sync::CancellationToken::new(),
             paying: Paying::default(),
@@ -102,6 +105,7 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         vendors: Vendors::from_env(),
         sealer: Sealer::new(&config::Sealing::from_env()?),
         operator_email: config::operator_email()?,
+        doorbell: doorbell()?,
         allow_private: allow_private_addresses()?,
         timing: config::Queue::from_env()?,
     }

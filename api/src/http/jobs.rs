@@ -68,6 +68,7 @@ pub async fn create(
             return Ok(accepted(&view, wait, true));
         }
     };
+    order::check_parent(&ctx, &order).await?;
     let order = Arc::new(order);
     let receipt = ctx.submitter.submit(&order).await?;
     let (id, how) = match receipt.submitted {
@@ -103,6 +104,7 @@ pub async fn quote(
     body: Body<NewJob>,
 ) -> Result<Json<Value>, ApiError> {
     let (order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
+    order::check_parent(&ctx, &order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
         "eta_seconds": null, "price_version": order.price_version,

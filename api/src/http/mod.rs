@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod auth;
 mod billing;
+mod callbacks;
 mod fields;
 mod health;
 mod jobs;
@@ -68,6 +69,7 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
         Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),
         Route::get("/v1/billing/balance", Needs(P::BillingRead), billing::balance),

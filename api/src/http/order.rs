@@ -16,7 +16,7 @@ use shared::{
     address::check_url,
     catalog::{Model, Route},
     id::JobId,
-    job::{Idempotency, Order, Priority, Status, Webhook},
+    job::{self, Idempotency, Order, Priority, Status, Webhook},
     price::Quote,
 };
 
@@ -220,6 +220,33 @@ fn deadline(model: &Model, wanted_secs: Option<u64>) -> Result<TimeDelta, ApiErr
         }
     };
     Ok(TimeDelta::seconds(i64::try_from(secs).unwrap_or(i64::MAX / 1000)))
+}
+
+/// A job that follows up another needs one that has succeeded at the same provider, and an action that it offers. The worker looks
+/// again; here it costs the caller nothing.
+///
+/// # Errors
+/// 400, naming the field.
+pub async fn check_parent(ctx: &Ctx, order: &Order) -> Result<(), ApiError> {
+    let Some(id) = job::parent_id(&order.input) else { return Ok(()) };
+    let bad = |code, field, message: &str| Err(ApiError::bad_request(code, field, message));
+    let Some(parent) = job::parent(&ctx.db, order.account, id).await? else {
+        return bad(
+            "invalid_parent",
+            "input.job",
+            "input.job names no job of this account that has succeeded",
+        );
+    };
+    if parent.provider != order.route.provider {
+        let message = format!("{} cannot take further what this job made", order.model);
+        return bad("invalid_parent", "input.job", &message);
+    }
+    match order.input.get("action").and_then(Value::as_str) {
+        Some(action) if !parent.offers(action) => {
+            bad("unknown_action", "input.action", "the job of input.job does not offer this action")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The best route that the caller's wishes leave.

@@ -131,6 +131,7 @@ pub async fn main(options: Options) -> Result<()> {
         vendors: Vendors::default(),
         sealer: Sealer::new(&config::Sealing::from_secret(&SecretString::from("only for the benchmark"))),
         operator_email: None,
+        doorbell: None,
         allow_private: true,
         timing: config::Queue { drain: Duration::from_secs(5), ..config::Queue::default() },
     };

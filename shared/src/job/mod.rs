@@ -9,9 +9,11 @@ mod cancel;
 mod checkpoint;
 mod claim;
 mod close;
+mod doorbell;
 mod floors;
 mod lease;
 mod order;
+mod parent;
 mod query;
 mod submit;
 mod sweep;
@@ -24,11 +26,13 @@ pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Misses, Output, StoredFile};
 pub use claim::{Claim, Claimed, claim, promote};
 pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
+pub use doorbell::{Doorbell, ring};
 pub use floors::Floors;
 pub use lease::{
     Beat, Intent, Lease, Parking, Pause, Resume, beat, begin_all, park_all, release, retry, save,
 };
 pub use order::{Idempotency, Order, Webhook};
+pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
