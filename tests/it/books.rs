@@ -423,6 +423,7 @@ impl Player<'_> {
             deadline: self.app.now() + TimeDelta::days(365),
             idempotency: None,
             traceparent: None,
+            fallbacks: Vec::new(),
             request_hash: None,
         }
     }

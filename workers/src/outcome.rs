@@ -165,8 +165,12 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             _,
         ) => {
             let wait = error.retry_after.map_or_else(|| backoff(tries), |advice| advice.min(ADVICE_MAX));
-            let what = if *stage == Stage::Input { "a file of the input" } else { "the provider" };
-            retry(now + wait, Resume::Anew, unavailable(&format!("{what} could not be reached")))
+            let error = if *stage == Stage::Input {
+                JobError { code: "input_unavailable", ..unavailable("a file of the input could not be read") }
+            } else {
+                unavailable("the provider could not be reached")
+            };
+            retry(now + wait, Resume::Anew, error)
         }
     }
 }
@@ -189,6 +193,25 @@ pub fn classify_result(
             Outcome::Wait(another_look(provider_ref, misses, now + look_again(misses.undelivered)))
         }
         _ => retry(now + backoff(tries), Resume::Anew, unusable()),
+    }
+}
+
+/// Whether another provider may do better where one failed so. Not where the input or its content is to blame, nor where the first
+/// provider may still deliver.
+pub fn is_provider_to_blame(error: &JobError) -> bool {
+    matches!(
+        error.code,
+        "provider_unavailable" | "provider_failed" | "provider_rejected_input" | "provider_result_unusable"
+    )
+}
+
+/// At once at the next provider.
+pub fn elsewhere(now: DateTime<Utc>) -> Pause {
+    Pause {
+        until: now + TimeDelta::microseconds(1),
+        resume: Resume::Anew,
+        phase: "trying another provider".into(),
+        progress: None,
     }
 }
 

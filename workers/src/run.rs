@@ -283,9 +283,14 @@ async fn keep_patiently(
 
 /// Station 7: writes the outcome.
 pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
-    // A failure on the last try is the end.
+    let is_last = tries(claimed) + 1 >= ctx.timing.max_tries;
+    let moves = !is_last && may_move(claimed, &outcome);
     let outcome = match outcome {
-        Outcome::Retry(_, error) if tries(claimed) + 1 >= ctx.timing.max_tries => Outcome::Fail(error),
+        // A failure on the last try is the end.
+        Outcome::Retry(_, error) if is_last => Outcome::Fail(error),
+        Outcome::Retry(_, error) | Outcome::Fail(error) if moves => {
+            Outcome::Retry(outcome::elsewhere(ctx.clock.now()), error)
+        }
         outcome => outcome,
     };
     let word = match &outcome {
@@ -305,9 +310,9 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
         Outcome::Retry(pause, error) => {
             let now = ctx.clock.now();
             let why = format!("{}: {}", error.code, error.message);
-            tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, "job {} will be tried again", claimed.job());
+            tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, elsewhere = moves, "job {} will be tried again", claimed.job());
             let billed = error.may_be_billed;
-            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, now);
+            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, moves, now);
             paused(persist(ctx, || Box::pin(retry())).await)
         }
         Outcome::Wait(pause) => {
@@ -317,6 +322,20 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             paused(parked)
         }
     }
+}
+
+/// Whether a failure sends the job to its next provider: it is this one's own, and nothing of it is under way here.
+fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
+    let error = match outcome {
+        Outcome::Fail(error) => error,
+        Outcome::Retry(pause, error)
+            if pause.resume == Resume::Anew || matches!(claimed.checkpoint, Ok(None)) =>
+        {
+            error
+        }
+        _ => return false,
+    };
+    claimed.has_fallback && outcome::is_provider_to_blame(error)
 }
 
 fn paused(written: bool) -> Ended {

@@ -16,7 +16,7 @@ use shared::{
     address::check_url,
     catalog::{Model, Route},
     id::JobId,
-    job::{self, Idempotency, Order, Priority, Status, Webhook},
+    job::{self, Fallback, Idempotency, Order, Priority, Status, Webhook},
     price::Quote,
 };
 
@@ -69,8 +69,7 @@ pub struct Routing {
     only: Vec<String>,
     order: Vec<String>,
     ignore: Vec<String>,
-    #[serde(rename = "allow_fallbacks")]
-    _allow_fallbacks: Option<bool>,
+    allow_fallbacks: Option<bool>,
     sort: Option<Sort>,
 }
 
@@ -127,7 +126,17 @@ impl NewJob {
             let message = format!("{} may cost {} here, more than max_price allows", model.id, quote.max);
             return Err(ApiError::bad_request("price_above_max", "max_price", message));
         }
-        let route = choose_route(model, &self.input, &self.routing)?;
+        let mut routes = choose_routes(model, &self.input, &self.routing).into_iter();
+        let route = routes.next().ok_or_else(|| no_route(model))?;
+        let mut fallbacks = Vec::new();
+        for route in routes {
+            let cost_usd = route.cost_most(model.wanted(&self.input)).map_err(unpriced)?;
+            fallbacks.push(Fallback {
+                provider: route.provider,
+                upstream_model: route.upstream_model,
+                cost_usd,
+            });
+        }
         let cost_usd = route.cost_most(model.wanted(&self.input)).map_err(unpriced)?;
         let start_at = self.start_at.filter(|at| *at > now);
         if start_at.is_some_and(|at| at > now + START_AHEAD) {
@@ -146,6 +155,7 @@ impl NewJob {
             medium: model.medium,
             route,
             cost_usd,
+            fallbacks,
             price: quote.max,
             price_version: price.version,
             price_percent: caller.price_percent,
@@ -249,8 +259,8 @@ pub async fn check_parent(ctx: &Ctx, order: &Order) -> Result<(), ApiError> {
     }
 }
 
-/// The best route that the caller's wishes leave.
-fn choose_route(model: &Model, input: &Value, routing: &Routing) -> Result<Route, ApiError> {
+/// The routes that the caller's wishes leave, best first; one where there is no falling back. A follow-up stays where it began.
+fn choose_routes(model: &Model, input: &Value, routing: &Routing) -> Vec<Route> {
     let place = |route: &Route| {
         routing.order.iter().position(|name| *name == route.provider).unwrap_or(routing.order.len())
     };
@@ -265,12 +275,17 @@ fn choose_route(model: &Model, input: &Value, routing: &Routing) -> Result<Route
         routes.sort_by_key(|route| route.cost_most(model.wanted(input)).unwrap_or(Decimal::MAX));
     }
     routes.sort_by_key(|route| place(route));
-    routes.first().map(|route| (*route).clone()).ok_or_else(|| {
-        let known: Vec<_> = model.routes.iter().map(|route| route.provider.as_str()).collect();
-        let message =
-            format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
-        ApiError::bad_request("no_route", "routing", message)
-    })
+    if routing.allow_fallbacks == Some(false) || job::parent_id(input).is_some() {
+        routes.truncate(1);
+    }
+    routes.into_iter().cloned().collect()
+}
+
+fn no_route(model: &Model) -> ApiError {
+    let known: Vec<_> = model.routes.iter().map(|route| route.provider.as_str()).collect();
+    let message =
+        format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
+    ApiError::bad_request("no_route", "routing", message)
 }
 
 /// The Idempotency-Key, bare or as a quoted string.///

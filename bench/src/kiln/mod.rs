@@ -142,6 +142,7 @@ impl Ground {
             deadline: now + TimeDelta::hours(6),
             idempotency: None,
             traceparent: None,
+            fallbacks: Vec::new(),
             request_hash: None,
         })
     }

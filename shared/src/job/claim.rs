@@ -43,6 +43,8 @@ pub struct Claimed {
     pub price_percent: i16,
     /// What one success costs us at most, in USD.
     pub cost_usd: Decimal,
+    /// Whether it may be made elsewhere.
+    pub has_fallback: bool,
     /// Failures and lost leases so far.
     pub tries: i16,
     /// Submits begun so far.
@@ -107,6 +109,7 @@ pub async fn claim(db: &PgPool, wanted: &Claim<'_>, now: DateTime<Utc>) -> Resul
                 .clone(),
             price_percent: row.price_percent,
             cost_usd: row.cost_usd,
+            has_fallback: row.has_fallback,
             model: row.model,
             task: row.task,
             provider: row.provider,

@@ -40,7 +40,7 @@ with unwaited as (
 select c.job_id as "job: JobId", c.lease_token as "token!: LeaseToken", c.tries, c.attempt, c.cancel_requested, c.deadline,
        c.checkpoint as "checkpoint: Json<Value>", j.account_id as "account: AccountId", j.model, j.task, j.provider,
        j.upstream_model, j.input, j.held_tokens, j.traceparent, j.price_percent, j.cost_usd, j.price_version,
-       p.rules as "price_rules?"
+       p.rules as "price_rules?", j.fallbacks is not null as "has_fallback!"
 from unwaited u
 cross join claimed c
 join jobs j on j.id = c.job_id

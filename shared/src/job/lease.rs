@@ -257,7 +257,8 @@ pub async fn park_all(db: &PgPool, parkings: &[Parking]) -> Result<Vec<bool>, sq
 }
 
 /// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it. The
-/// attempt cost nothing then, or the list price where it `may_be_billed`. `false`: the lease is lost.
+/// attempt cost nothing then, or the list price where it `may_be_billed`. If it goes `elsewhere`, its next route takes the place of
+/// this one, which comes last from now on. `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails.
@@ -267,6 +268,7 @@ pub async fn retry(
     pause: &Pause,
     why: &str,
     may_be_billed: bool,
+    elsewhere: bool,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let retried = sqlx::query!(
@@ -285,6 +287,14 @@ pub async fn retry(
                 cost_usd = case when $9 then case when $10 then j.cost_usd else 0 end end
             from retried r join jobs j on j.id = r.job_id
             where a.job_id = r.job_id and a.attempt = r.attempt and a.outcome is null
+        ), moved as (
+            update jobs j
+            set provider = j.fallbacks -> 0 ->> 'provider', upstream_model = j.fallbacks -> 0 ->> 'upstream_model',
+                cost_usd = (j.fallbacks -> 0 ->> 'cost_usd')::numeric,
+                fallbacks = (j.fallbacks - 0) || jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model,
+                                                                    'cost_usd', j.cost_usd::text)
+            from retried r
+            where $11 and j.id = r.job_id and j.fallbacks is not null
         )
         select job_id from retried
         "#,
@@ -298,6 +308,7 @@ pub async fn retry(
         pause.resume.is_unchanged(),
         pause.resume == Resume::Anew,
         may_be_billed,
+        elsewhere,
     )
     .fetch_optional(db)
     .await?;

@@ -31,7 +31,7 @@ pub use floors::Floors;
 pub use lease::{
     Beat, Intent, Lease, Parking, Pause, Resume, beat, begin_all, park_all, release, retry, save,
 };
-pub use order::{Idempotency, Order, Webhook};
+pub use order::{Fallback, Idempotency, Order, Webhook};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};

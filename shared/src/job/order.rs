@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{Medium, Priority};
@@ -38,6 +39,8 @@ pub struct Order {
     pub route: Route,
     /// What one success costs us there at most, in USD.
     pub cost_usd: Decimal,
+    /// Where else it may be made should that fail, best first.
+    pub fallbacks: Vec<Fallback>,
     /// Input, checked against the model's schema.
     pub input: Value,
     /// Tokens to hold: the most it may cost, after the account's discount.
@@ -66,7 +69,22 @@ pub struct Order {
     pub request_hash: Option<Vec<u8>>,
 }
 
+/// A route that a job may move to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fallback {
+    /// The adapter's name.
+    pub provider: String,
+    /// The vendor's id of the model.
+    pub upstream_model: String,
+    /// What one success costs us there at most, in USD.
+    pub cost_usd: Decimal,
+}
+
 impl Order {
+    pub(super) fn fallbacks_part(&self) -> Option<Value> {
+        (!self.fallbacks.is_empty()).then(|| serde_json::json!(self.fallbacks))
+    }
+
     pub(super) fn webhook_parts(&self) -> (Option<&str>, &[String]) {
         self.webhook.as_ref().map_or((None, &[]), |webhook| (Some(&webhook.url), &webhook.events))
     }

@@ -229,6 +229,7 @@ async fn admit_all(db: &PgPool, orders: &[Arc<Order>]) -> Result<Vec<Option<Admi
         &list.deadlines,
         &list.hold_entries,
         &list.borrow_entries,
+        &list.fallbacks as _,
     )
     .fetch_all(db)
     .await?;
@@ -274,6 +275,7 @@ struct Columns<'a> {
     deadlines: Vec<DateTime<Utc>>,
     hold_entries: Vec<Uuid>,
     borrow_entries: Vec<Uuid>,
+    fallbacks: Vec<Option<Value>>,
 }
 
 impl<'a> Columns<'a> {
@@ -309,6 +311,7 @@ impl<'a> Columns<'a> {
             list.deadlines.push(order.deadline);
             list.hold_entries.push(EntryId::new().0);
             list.borrow_entries.push(EntryId::new().0);
+            list.fallbacks.push(order.fallbacks_part());
         }
         list
     }

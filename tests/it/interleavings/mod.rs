@@ -93,7 +93,7 @@ impl Table<'_> {
             }
             Step::Retry(worker) => {
                 let pause = self.pause(Resume::Anew);
-                let retried = job::retry(db, self.lease(worker), &pause, "again", false, now).await;
+                let retried = job::retry(db, self.lease(worker), &pause, "again", false, false, now).await;
                 Answer::Done(retried.expect("retry"))
             }
             Step::Release(worker) => {
@@ -243,6 +243,7 @@ impl Table<'_> {
             deadline: self.now + TimeDelta::days(365),
             idempotency: None,
             traceparent: None,
+            fallbacks: Vec::new(),
             request_hash: None,
         }
     }
