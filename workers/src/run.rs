@@ -101,7 +101,7 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
         && let Some(desk) = ctx.providers.get(&claimed.provider)
     {
-        let task = call(claimed, desk, claimed.attempt, Vec::new());
+        let task = call(ctx, claimed, desk, claimed.attempt, Vec::new());
         match tokio::time::timeout(CANCEL_TIMEOUT, desk.provider.cancel(&task, provider_ref)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
@@ -173,7 +173,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
         ctx.probe.at(Station::Intended);
     }
     let started = tokio::time::Instant::now();
-    let answer = provider.submit(&call(claimed, desk, attempt, files)).await;
+    let answer = provider.submit(&call(ctx, claimed, desk, attempt, files)).await;
     metrics::histogram!("kiln_provider_submit_seconds", "provider" => provider.name())
         .record(started.elapsed().as_secs_f64());
     ctx.probe.at(Station::Answered);
@@ -191,7 +191,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
 /// The intent of the current attempt is written and no more: did the vendor hear of it?
 async fn lookup(ctx: &Ctx, claimed: &Claimed, desk: &Desk, unseen: u8) -> Result<Outcome, Lost> {
     let provider = desk.provider.as_ref();
-    let answer = provider.lookup(&call(claimed, desk, claimed.attempt, Vec::new())).await;
+    let answer = provider.lookup(&call(ctx, claimed, desk, claimed.attempt, Vec::new())).await;
     ctx.probe.at(Station::Answered);
     let now = ctx.clock.now();
     match answer {
@@ -214,7 +214,7 @@ async fn resume(
     misses: Misses,
 ) -> Result<Outcome, Lost> {
     let provider = desk.provider.as_ref();
-    let answer = provider.resume(&call(claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
+    let answer = provider.resume(&call(ctx, claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
     ctx.probe.at(Station::Answered);
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
@@ -370,10 +370,13 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
     }
 }
 
-fn call(claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
+fn call(ctx: &Ctx, claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
     let client_ref = claimed.client_ref(attempt);
     let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
-    Call { key: desk.key.clone(), ..call.with_files(files) }
+    let model = ctx.catalog.get(&claimed.model);
+    let route = model.and_then(|model| model.route(&claimed.provider, &claimed.upstream_model));
+    let mapping = route.map(|route| route.mapping.clone()).unwrap_or_default();
+    Call { key: desk.key.clone(), mapping, ..call.with_files(files) }
 }
 
 fn tries(claimed: &Claimed) -> u16 {
