@@ -3,7 +3,7 @@
 //! A request lives under the first parts of its model's path only, such as `fal-ai/flux` for `fal-ai/flux/dev`. fal answers with the
 //! address; it is taken only if it lies under the one that was called, else worked out, and is all of our reference. After a
 //! lost answer the work is submitted again ("maybe twice"): fal takes no name of ours and lists no requests, and a second one
-//! costs at most a few cents. What a model is given and gives back differs from model to model, see [`mapped`].
+//! costs at most a few cents. What a model is given and gives back differs from model to model, see `mapped.rs`.
 //!
 //! `COMPLETED` is said of failures too: the state carries an `error`, or the result is asked for and is one. fal has tried again by
 //! itself before it says so. Deliberately absent: the synchronous and the realtime API, priorities, deadlines at fal, a check of

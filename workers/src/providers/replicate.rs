@@ -2,7 +2,7 @@
 //!
 //! A model is named by `owner/name`, for the official ones, or by `owner/name:version` or a version alone, for all others. After a
 //! lost answer the work is submitted again ("maybe twice"): a prediction bears no name of ours to look it up by, and a second one
-//! costs at most a few cents. What it is given and gives back differs from model to model, see [`mapped`].
+//! costs at most a few cents. What it is given and gives back differs from model to model, see `mapped.rs`.
 //!
 //! An `aborted` prediction was never begun, which is Replicate's own fault, so it is made anew. That goes by the word for a
 //! result that cannot be used, for there is none for work let go by a vendor, so its attempt is booked at the most it can
