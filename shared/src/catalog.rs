@@ -4,7 +4,7 @@
 //! mistake in it stops the process with a message instead of failing a customer's job. A model's schema is its task's
 //! schema, narrowed by the model. Deliberately absent: how a vendor is spoken to.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use jsonschema::{Validator, error::ValidationErrorKind};
@@ -17,8 +17,10 @@ use crate::{
     price::{self, CostRule, Metered, PriceError, Rule, Wanted},
 };
 
+mod mapping;
 mod terms;
 
+pub use mapping::Mapping;
 pub use terms::{Plan, PriceGroup, Subscribers, Tier};
 
 /// Name and text of every file, inside the binary.
@@ -116,6 +118,8 @@ pub struct Route {
     pub upstream_model: String,
     /// What the vendor bills, in USD.
     pub costs: Vec<CostRule>,
+    /// How the input is put into the names of the vendor's model, where each of its models has its own.
+    pub mapping: Arc<Mapping>,
 }
 
 /// What is wrong with an input, and where.
@@ -164,6 +168,12 @@ struct RouteEntry {
     cost_usd: Option<Decimal>,
     #[serde(default)]
     cost: Vec<CostRule>,
+    /// The vendor's names for fields of the model's input.
+    #[serde(default)]
+    input: BTreeMap<String, mapping::Target>,
+    /// What the vendor's model is sent with every input.
+    #[serde(default)]
+    fixed: Map<String, Value>,
 }
 
 impl Catalog {
@@ -342,14 +352,16 @@ impl Model {
 
 impl Route {
     fn read(entry: RouteEntry, schema: &Value) -> anyhow::Result<Self> {
-        let RouteEntry { provider, upstream_model, cost_usd, cost } = entry;
+        let RouteEntry { provider, upstream_model, cost_usd, cost, input, fixed } = entry;
         let costs = match (cost_usd, cost) {
             (Some(usd), costs) if costs.is_empty() => vec![CostRule::per_request(usd)],
             (None, costs) => costs,
             (Some(_), _) => bail!("the route by {provider} has both cost_usd and cost"),
         };
         price::check(&costs, schema).map_err(|why| anyhow!("cost of the route by {provider}: {why}"))?;
-        Ok(Self { provider, upstream_model, costs })
+        let mapping = Mapping::read(input, fixed, schema)
+            .with_context(|| format!("read the names of the route by {provider}"))?;
+        Ok(Self { provider, upstream_model, costs, mapping: mapping.into() })
     }
 
     /// What the vendor bills in USD for what was counted.

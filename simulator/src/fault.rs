@@ -48,10 +48,10 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (
         Kind::Refuse,
         "refuse",
-        "content policy, in the vendor's form (kling: the task fails; =submit refuses at once)",
+        "content policy, in the vendor's form (kling, replicate, fal: the task fails; =submit refuses at once)",
     ),
     (Kind::RateLimit, "rate_limit", "too many requests; hint: 5, 5ms, date:5 (default 1), none"),
-    (Kind::Quota, "quota", "the account has no money left (gemini: =402 for that status)"),
+    (Kind::Quota, "quota", "the account has no money left (gemini, fal: =402 for that status)"),
     (Kind::Auth, "auth", "the key is not accepted"),
     (Kind::BadInput, "bad_input", "the request is invalid (openai, gemini: =model for an unknown model)"),
     (
@@ -62,7 +62,7 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (
         Kind::TaskFail,
         "task_fail",
-        "the task ends failed (kling: VALUE is the message; minimax: the base_resp code)",
+        "the task ends failed (kling, replicate: VALUE is the message, replicate also: aborted; minimax: the base_resp code; fal: the error_type)",
     ),
     (Kind::Drop, "drop", "do and bill the work, then cut the connection without a response"),
     (Kind::DropBefore, "drop_before", "cut the connection without taking the work"),

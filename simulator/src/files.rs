@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     Sim, Simulator, answer,
-    content::{audio, mp4, png},
+    content::{audio, mp4, png, svg},
     fault::Kind,
     interference::Trouble,
     ledger::{Op, Provider, Visit},
@@ -65,6 +65,7 @@ fn make(task: &Task, n: u32) -> anyhow::Result<Vec<u8>> {
     match task.makes {
         Makes::Mp4 => mp4::video(&seed, task.frame, task.seconds),
         Makes::Png => png::picture(&seed, (task.frame.0.into(), task.frame.1.into())),
+        Makes::Svg => Ok(svg::drawing(&seed, task.frame)),
         Makes::Mp3 => Ok(audio::mp3(&seed, u32::from(task.seconds) * 1000)),
     }
 }

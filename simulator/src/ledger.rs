@@ -18,12 +18,19 @@ pub(crate) enum Provider {
     Gemini,
     Kling,
     Minimax,
+    Replicate,
+    Fal,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
-        matches!(self, Self::Kling | Self::Minimax)
+        matches!(self, Self::Kling | Self::Minimax | Self::Replicate | Self::Fal)
+    }
+
+    /// Whether it judges the content while the task runs, rather than at the door.
+    pub fn judges_later(self) -> bool {
+        matches!(self, Self::Kling | Self::Replicate | Self::Fal)
     }
 
     /// The name used in paths and filters.
@@ -33,6 +40,8 @@ impl Provider {
             Self::Gemini => "gemini",
             Self::Kling => "kling",
             Self::Minimax => "minimax",
+            Self::Replicate => "replicate",
+            Self::Fal => "fal",
         }
     }
 }
@@ -45,7 +54,7 @@ pub(crate) enum Op {
     Submit,
     /// How a task is doing.
     Poll,
-    /// Where a finished task's file is (MiniMax only).
+    /// Where a finished task's file is (MiniMax and fal only).
     File,
     /// The file itself.
     Download,

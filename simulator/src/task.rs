@@ -51,7 +51,7 @@ pub(crate) struct Task {
     pub client_ref: Option<String>,
     /// Width and height of the video.
     pub frame: (u16, u16),
-    /// Length of the video.
+    /// Length of the video or sound; of what has no length, how many there are.
     pub seconds: u16,
     /// Unix milliseconds of the submit.
     pub created_ms: i64,
@@ -125,6 +125,8 @@ pub(crate) enum Makes {
     Mp4,
     /// A picture of the task's frame.
     Png,
+    /// A drawing of the task's frame.
+    Svg,
     /// A sound of the task's seconds.
     Mp3,
 }
@@ -135,6 +137,7 @@ impl Makes {
         match self {
             Self::Mp4 => "mp4",
             Self::Png => "png",
+            Self::Svg => "svg",
             Self::Mp3 => "mp3",
         }
     }
@@ -144,6 +147,7 @@ impl Makes {
         match self {
             Self::Mp4 => "video/mp4",
             Self::Png => "image/png",
+            Self::Svg => "image/svg+xml",
             Self::Mp3 => "audio/mpeg",
         }
     }

@@ -1,9 +1,11 @@
 //! The vendors, one a file; each says which paths it answers at.
 
+pub(crate) mod fal;
 pub(crate) mod gemini;
 pub(crate) mod kling;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod replicate;
 
 use axum::Router;
 
@@ -16,7 +18,10 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(gemini::routes())
         .merge(kling::routes())
         .merge(minimax::routes())
+        .merge(replicate::routes())
+        .merge(fal::routes())
 }
 
 /// What the front page says of each vendor.
-pub(crate) const INDEX: &[&str] = &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX];
+pub(crate) const INDEX: &[&str] =
+    &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX, replicate::INDEX, fal::INDEX];

@@ -401,8 +401,11 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
 fn call(ctx: &Ctx, claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
     let client_ref = claimed.client_ref(attempt);
     let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
+    let model = ctx.catalog.get(&claimed.model);
+    let route = model.and_then(|model| model.route(&claimed.provider, &claimed.upstream_model));
+    let mapping = route.map(|route| route.mapping.clone()).unwrap_or_default();
     let callback_url = ctx.doorbell.as_ref().map(|doorbell| doorbell.url(claimed.job()));
-    Call { key: desk.key.clone(), callback_url, ..call.with_files(files) }
+    Call { key: desk.key.clone(), callback_url, mapping, ..call.with_files(files) }
 }
 
 /// The provider's reference of the job that this one follows up, where it does.

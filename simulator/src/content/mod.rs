@@ -1,4 +1,4 @@
-//! Files that really decode: pictures, films, speech. One module a format, all drawn from a [`crate::seed::Seed`].
+//! Files that really decode: pictures, drawings, films, speech. One module a format, all drawn from a [`crate::seed::Seed`].
 //!
 //! They carry no meaning, only variety: two works never give the same bytes, one work always does.
 
@@ -6,3 +6,4 @@ pub(crate) mod audio;
 pub(crate) mod mp4;
 pub(crate) mod pattern;
 pub(crate) mod png;
+pub(crate) mod svg;

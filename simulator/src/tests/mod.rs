@@ -3,11 +3,13 @@
 //! Each test has its own server. The files of one vendor's tests stand in a module of its name.
 
 mod content;
+mod fal;
 mod gemini;
 mod kling;
 mod minimax;
 mod openai;
 mod persistence;
+mod replicate;
 
 use std::{path::Path, time::Duration};
 

@@ -3,6 +3,7 @@
 //! Each case is a job through the front door with a fault at the simulator, and says how the job ends, what it costs its
 //! owner, and how often the vendor would have been paid.
 
+mod aggregators;
 mod page;
 
 use chrono::TimeDelta;

@@ -13,14 +13,18 @@ use rust_decimal::Decimal;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shared::catalog::Mapping;
 use tokio::sync::mpsc;
 
+pub mod fal;
 pub mod gemini;
 mod http;
 pub mod kling;
 pub mod local;
+mod mapped;
 pub mod minimax;
 pub mod openai;
+pub mod replicate;
 #[allow(dead_code, reason = "text adapters come to it one by one")]
 mod sse;
 mod vendor;
@@ -28,7 +32,8 @@ mod vendor;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 4] = [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR];
+pub const VENDORS: [&Vendor; 6] =
+    [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR, &replicate::VENDOR, &fal::VENDOR];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ pub struct Call {
     /// Where the vendor may ring when something has changed, for those that take such an address. It only wakes the job, which
     /// then asks; nothing that is sent there is believed.
     pub callback_url: Option<String>,
+    /// How the route puts the input into the vendor's names, for vendors whose models each have their own; else empty.
+    pub mapping: Arc<Mapping>,
     /// Hears a text while it is written.
     pub deltas: Deltas,
 }
@@ -77,7 +84,7 @@ impl Deltas {
 }
 
 impl Call {
-    /// A call without key, files, parent, callback and listener, for tests and as a base to build on.
+    /// A call without key, files, parent, callback, mapping and listener, for tests and as a base to build on.
     pub fn new(task: &str, upstream_model: &str, input: Value, client_ref: &str) -> Self {
         Self {
             task: task.to_owned(),
@@ -88,6 +95,7 @@ impl Call {
             key: SecretString::default(),
             parent_ref: None,
             callback_url: None,
+            mapping: Arc::default(),
             deltas: Deltas::default(),
         }
     }
