@@ -12,6 +12,7 @@ mod billing;
 mod books;
 mod callbacks;
 mod crash;
+mod fallback;
 mod flow;
 mod grants;
 mod interleavings;

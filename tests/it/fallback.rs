@@ -1,0 +1,109 @@
+//! A model with two routes: what one provider cannot do the other does, within one hold, and its owner pays once.
+
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+
+use crate::support::{Account, TestApp};
+
+/// What a picture of flux costs; fal makes it, and Replicate where fal does not.
+const FLUX: i64 = 7500;
+
+/// A flux job with these wishes, to its end: its view, the providers of its attempts in order, and how many submits were paid.
+async fn run(app: &TestApp, alice: &Account, prompt: &str, routing: Value) -> (Value, String, u64) {
+    let order = json!({ "model": "flux", "input": { "prompt": prompt }, "routing": routing });
+    let id = alice.post("/v1/jobs", order).await.job();
+    assert_eq!(alice.tokens().await, (10_000 - FLUX, FLUX), "one hold");
+    app.drain().await;
+    let tried: Option<String> = attempts(app, &id.0.to_string()).await;
+    (alice.job(id).await, tried.unwrap_or_default(), app.simulator.paid(prompt).await)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a look behind the front door")]
+async fn attempts(app: &TestApp, job: &str) -> Option<String> {
+    let sql =
+        format!("select string_agg(provider, ' ' order by attempt) from attempts where job_id = '{job}'");
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&app.db).await.expect("the attempts")
+}
+
+#[tokio::test]
+async fn a_failure_of_one_provider_is_made_good_by_the_next_at_once() {
+    let app = TestApp::new().await;
+    for (n, (fault, paid)) in [
+        (json!({ "fault": "fail" }), 1),
+        (json!({ "fault": "auth" }), 1),
+        (json!({ "fault": "quota" }), 1),
+        (json!({ "fault": "rate_limit", "value": "300" }), 1),
+        (json!({ "fault": "bad_input" }), 1),
+        // The first took the work, and then could not do it, or lost its answer, or made nothing of use.
+        (json!({ "fault": "task_fail" }), 2),
+        (json!({ "fault": "drop", "times": 1 }), 2),
+        (json!({ "fault": "corrupt" }), 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let alice = app.account(10_000).await;
+        let prompt = format!("fallback number {n}.");
+        let mut order = fault.clone();
+        order["contains"] = json!(prompt);
+        order["provider"] = json!("fal");
+        app.simulator.order(order).await;
+        let (job, tried, bill) = run(&app, &alice, &prompt, json!({})).await;
+        assert_eq!(
+            (job["status"].as_str(), tried.as_str()),
+            (Some("succeeded"), "fal replicate"),
+            "{fault}: {job}"
+        );
+        assert_eq!(bill, paid, "{fault}: paid submits");
+        assert_eq!(alice.tokens().await, (10_000 - FLUX, 0), "{fault}: charged once");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_no_provider_can_do_fails_after_its_tries_and_costs_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    app.simulator.order(json!({ "contains": "nobody", "fault": "quota" })).await;
+    let (job, tried, bill) = run(&app, &alice, "nobody can", json!({})).await;
+    assert_eq!(job["error"]["code"], "provider_unavailable", "{job}");
+    assert_eq!((tried.as_str(), bill), ("fal replicate fal replicate fal", 0), "they take turns");
+    assert_eq!(alice.tokens().await, (10_000, 0));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn nobody_else_is_asked_where_the_content_is_refused_or_the_caller_says_so() {
+    let app = TestApp::new().await;
+    for (n, (routing, fault, code)) in [
+        (json!({}), json!({ "fault": "refuse", "value": "submit" }), "content_refused"),
+        (json!({ "allow_fallbacks": false }), json!({ "fault": "task_fail" }), "provider_failed"),
+        (json!({ "only": ["fal"] }), json!({ "fault": "task_fail" }), "provider_failed"),
+        (json!({ "ignore": ["replicate"] }), json!({ "fault": "task_fail" }), "provider_failed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let alice = app.account(10_000).await;
+        let prompt = format!("stays number {n}.");
+        let mut order = fault.clone();
+        order["contains"] = json!(prompt);
+        app.simulator.order(order).await;
+        let (job, tried, _) = run(&app, &alice, &prompt, routing).await;
+        assert_eq!((job["error"]["code"].as_str(), tried.as_str()), (Some(code), "fal"), "{fault}: {job}");
+        assert_eq!(alice.tokens().await, (10_000, 0), "{fault}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_order_that_a_caller_wishes_is_the_order_of_the_fallbacks() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    app.simulator
+        .order(json!({ "contains": "the other way", "provider": "replicate", "fault": "auth" }))
+        .await;
+    let (job, tried, _) = run(&app, &alice, "the other way", json!({ "order": ["replicate"] })).await;
+    assert_eq!((job["status"].as_str(), tried.as_str()), (Some("succeeded"), "replicate fal"), "{job}");
+    app.finish().await;
+}
