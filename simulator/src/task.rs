@@ -99,7 +99,6 @@ impl Task {
     }
 
     /// The same task, making another kind of file.
-    #[allow(dead_code, reason = "vendors of pictures and music come one by one")]
     pub fn making(self, makes: Makes) -> Self {
         Self { makes, ..self }
     }

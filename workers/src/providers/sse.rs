@@ -147,4 +147,20 @@ mod tests {
             hear(vec![vec![b'd', b'a', b't', b'a', b':', 0xff, 0xfe, b'\n', b'\n']]).await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Ambiguous, "{error}");
     }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_stream_is_read_as_a_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let vendor = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await.unwrap();
+            let answer = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let client = reqwest::Client::builder().build().unwrap();
+        let (opened, ()) = tokio::join!(open(client.post(url), Stake::Submit), vendor);
+        let Opened::Answer(answer) = opened.unwrap() else { panic!("a stream") };
+        assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (429, b"{}".as_slice()));
+    }
 }
