@@ -19,16 +19,28 @@ pub mod gemini;
 mod http;
 pub mod kling;
 pub mod local;
+pub mod luma;
 pub mod minimax;
 pub mod openai;
 #[allow(dead_code, reason = "text adapters come to it one by one")]
 mod sse;
 mod vendor;
+pub mod veo;
 
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 4] = [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR];
+pub const VENDORS: [&Vendor; 9] = [
+    &openai::VENDOR,
+    &gemini::VENDOR,
+    &kling::VENDOR,
+    &minimax::v1::VENDOR,
+    &minimax::v2::VENDOR,
+    &openai::videos::VENDOR,
+    &veo::VENDOR,
+    &luma::dream::VENDOR,
+    &luma::agents::VENDOR,
+];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
