@@ -18,12 +18,14 @@ pub(crate) enum Provider {
     Gemini,
     Kling,
     Minimax,
+    Veo,
+    Luma,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
-        matches!(self, Self::Kling | Self::Minimax)
+        matches!(self, Self::Kling | Self::Minimax | Self::Veo | Self::Luma)
     }
 
     /// The name used in paths and filters.
@@ -33,6 +35,8 @@ impl Provider {
             Self::Gemini => "gemini",
             Self::Kling => "kling",
             Self::Minimax => "minimax",
+            Self::Veo => "veo",
+            Self::Luma => "luma",
         }
     }
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod gemini;
 pub(crate) mod kling;
+pub(crate) mod luma;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod veo;
 
 use axum::Router;
 
@@ -16,7 +18,10 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(gemini::routes())
         .merge(kling::routes())
         .merge(minimax::routes())
+        .merge(veo::routes())
+        .merge(luma::routes())
 }
 
 /// What the front page says of each vendor.
-pub(crate) const INDEX: &[&str] = &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX];
+pub(crate) const INDEX: &[&str] =
+    &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX, veo::INDEX, luma::INDEX];

@@ -5,9 +5,12 @@
 mod content;
 mod gemini;
 mod kling;
+mod luma;
 mod minimax;
 mod openai;
 mod persistence;
+mod veo;
+mod videos;
 
 use std::{path::Path, time::Duration};
 
