@@ -78,6 +78,8 @@ pub struct Kling {
 
 #[derive(Debug, Clone)]
 struct Token {
+    /// What it was signed with: an access key may get another secret.
+    secret_key: SecretString,
     word: SecretString,
     expires_at: u64,
 }
@@ -101,7 +103,10 @@ impl Kling {
             return Err(ProviderError::new(ErrorClass::Auth, "the key is not of the form access:secret"));
         };
         let mut kept = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = kept.get(access_key).filter(|token| token.expires_at > now + TOKEN_MARGIN_SECS) {
+        let lasts = |token: &&Token| {
+            token.secret_key.expose_secret() == secret_key && token.expires_at > now + TOKEN_MARGIN_SECS
+        };
+        if let Some(token) = kept.get(access_key).filter(lasts) {
             return Ok(token.word.clone());
         }
         let iss = access_key.to_owned();
@@ -110,7 +115,8 @@ impl Kling {
         let word: SecretString = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
             .map_err(|error| ProviderError::new(ErrorClass::Auth, format!("cannot sign a token: {error}")))?
             .into();
-        kept.insert(access_key.to_owned(), Token { word: word.clone(), expires_at: claims.exp });
+        let token = Token { secret_key: secret_key.into(), word: word.clone(), expires_at: claims.exp };
+        kept.insert(access_key.to_owned(), token);
         Ok(word)
     }
 
@@ -369,6 +375,8 @@ mod tests {
         let first = word(now);
         assert_eq!(word(now + TOKEN_SECS - TOKEN_MARGIN_SECS - 1), first);
         assert_ne!(word(now + TOKEN_SECS - TOKEN_MARGIN_SECS), first);
+        let rotated = kling.token(&"access:other".into(), now).unwrap();
+        assert_ne!(rotated.expose_secret(), first, "another secret signs anew");
 
         let mut rules = Validation::new(Algorithm::HS256);
         rules.validate_nbf = true;

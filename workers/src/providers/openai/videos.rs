@@ -141,7 +141,7 @@ impl Provider for Videos {
     }
 
     async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
-        let request = self.http.get(format!("{}/models", self.base_url));
+        let request = self.http.get(format!("{}/videos?limit=1", self.base_url));
         self.send(key, request, Stake::Ask).await.map(|_| Some(Checkup::default()))
     }
 }
