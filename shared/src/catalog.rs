@@ -157,6 +157,9 @@ struct ModelEntry {
     /// Fields of the task that this model does not know.
     #[serde(default)]
     omit: Vec<String>,
+    /// Fields that this model needs, beside those that the task does.
+    #[serde(default)]
+    require: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -262,7 +265,7 @@ impl Model {
         };
         let task_schema =
             serde_json::from_str(schema).with_context(|| format!("read schema of {}", entry.task))?;
-        let schema = narrow(task_schema, entry.input, &entry.omit)?;
+        let schema = narrow(task_schema, entry.input, &entry.omit, entry.require)?;
         let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow!("{error}"))?;
         ensure!(!entry.route.is_empty(), "it has no route");
         let rules = match (entry.price_tokens, entry.price) {
@@ -381,8 +384,13 @@ impl Route {
     }
 }
 
-/// Puts a model's own words over its task's schema.
-fn narrow(mut schema: Value, words: Map<String, Value>, omit: &[String]) -> anyhow::Result<Value> {
+/// Puts a model's own words over its task's schema. A field that the model does not know is no longer needed either.
+fn narrow(
+    mut schema: Value,
+    words: Map<String, Value>,
+    omit: &[String],
+    require: Vec<String>,
+) -> anyhow::Result<Value> {
     let properties = schema["properties"].as_object_mut().context("the schema has no properties")?;
     for field in omit {
         ensure!(properties.remove(field).is_some(), "omit names {field:?}, which the task does not have");
@@ -393,6 +401,19 @@ fn narrow(mut schema: Value, words: Map<String, Value>, omit: &[String]) -> anyh
             .and_then(Value::as_object_mut)
             .with_context(|| format!("input names {field:?}, which the task does not have"))?;
         property.extend(word.as_object().context("each word under input is a table")?.clone());
+    }
+    for field in &require {
+        ensure!(properties.contains_key(field), "require names {field:?}, which the model does not have");
+    }
+    let mut needed: Vec<Value> = schema["required"].as_array().cloned().unwrap_or_default();
+    needed.retain(|field| !omit.iter().any(|omitted| field == omitted));
+    for field in require.into_iter().map(Value::from) {
+        if !needed.contains(&field) {
+            needed.push(field);
+        }
+    }
+    if !needed.is_empty() || schema.get("required").is_some() {
+        schema["required"] = needed.into();
     }
     Ok(schema)
 }
@@ -428,6 +449,7 @@ mod tests {
             ("tts-1", json!({"text": "hello", "voice": "alloy"})),
             ("whisper-1", json!({"audio": "https://example.com/a.mp3"})),
             ("vectorize", json!({"image": "data:image/png;base64,AAAA"})),
+            ("kling-effects", json!({"effect": "squish", "image": "https://example.com/a.png"})),
         ] {
             assert_eq!(check(model, &input), None, "{model} {input}");
         }
@@ -444,6 +466,7 @@ mod tests {
             "input.seconds"
         );
         assert_eq!(check("tts-1", &json!({"voice": "alloy"})).expect("missing").0, "input.text");
+        assert_eq!(check("kling-effects", &json!({"effect": "hug"})).expect("missing").0, "input.image");
         assert_eq!(check("gpt-4o", &json!({})).expect("neither").0, "input");
         assert_eq!(check("gpt-4o", &json!("hello")).expect("not an object").0, "input");
     }

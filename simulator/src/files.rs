@@ -71,7 +71,8 @@ fn make(task: &Task, n: u32) -> anyhow::Result<Vec<u8>> {
 }
 
 impl Simulator {
-    async fn hand_out(&self, visit: &Visit, task: &Task, n: u32, issue: u32) -> Response {
+    /// Serves file number `n` of a finished task, by the URL of that issue.
+    pub(crate) async fn hand_out(&self, visit: &Visit, task: &Task, n: u32, issue: u32) -> Response {
         if self.is_gone(visit, &task.id).await {
             return voice(&Trouble::Missing);
         }

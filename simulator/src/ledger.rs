@@ -20,12 +20,14 @@ pub(crate) enum Provider {
     Minimax,
     Replicate,
     Fal,
+    Veo,
+    Luma,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
-        matches!(self, Self::Kling | Self::Minimax | Self::Replicate | Self::Fal)
+        matches!(self, Self::Kling | Self::Minimax | Self::Replicate | Self::Fal | Self::Veo | Self::Luma)
     }
 
     /// Whether it judges the content while the task runs, rather than at the door.
@@ -42,6 +44,8 @@ impl Provider {
             Self::Minimax => "minimax",
             Self::Replicate => "replicate",
             Self::Fal => "fal",
+            Self::Veo => "veo",
+            Self::Luma => "luma",
         }
     }
 }

@@ -3,9 +3,11 @@
 pub(crate) mod fal;
 pub(crate) mod gemini;
 pub(crate) mod kling;
+pub(crate) mod luma;
 pub(crate) mod minimax;
 pub(crate) mod openai;
 pub(crate) mod replicate;
+pub(crate) mod veo;
 
 use axum::Router;
 
@@ -20,8 +22,18 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(minimax::routes())
         .merge(replicate::routes())
         .merge(fal::routes())
+        .merge(veo::routes())
+        .merge(luma::routes())
 }
 
 /// What the front page says of each vendor.
-pub(crate) const INDEX: &[&str] =
-    &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX, replicate::INDEX, fal::INDEX];
+pub(crate) const INDEX: &[&str] = &[
+    openai::INDEX,
+    gemini::INDEX,
+    kling::INDEX,
+    minimax::INDEX,
+    replicate::INDEX,
+    fal::INDEX,
+    veo::INDEX,
+    luma::INDEX,
+];

@@ -139,6 +139,7 @@ fn is_variable(text: &str) -> bool {
         "MINIMAX_",
         "REPLICATE_",
         "FAL_",
+        "LUMA_",
         "POSTGRES_",
         "MINIO_",
     ];

@@ -7,8 +7,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use reqwest::{
-    Client,
+    Client, Response,
     dns::{Addrs, Name, Resolve, Resolving},
+    header::LOCATION,
     redirect::Policy,
 };
 
@@ -75,6 +76,37 @@ impl Web {
         Ok(self.files.get(check_url(url, self.allow_private)?))
     }
 
+    /// Begins to read a file that needs `headers`, such as a key of ours. They are for the host of `url`: where it sends us on
+    /// to another, that one does not get them.
+    ///
+    /// # Errors
+    /// What went wrong, without the URL, which may be signed.
+    pub async fn fetch(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        timeout: Duration,
+    ) -> Result<Response, String> {
+        let failed = |error: reqwest::Error| error.without_url().to_string();
+        if headers.is_empty() {
+            return self.get(url)?.timeout(timeout).send().await.map_err(failed);
+        }
+        let mut url = check_url(url, self.allow_private)?;
+        for _ in 0..=REDIRECTS {
+            let mut request = self.hooks.get(url.clone()).timeout(timeout);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let response = request.send().await.map_err(failed)?;
+            let Some(next) = redirect(&response)? else { return Ok(response) };
+            if next.origin() != url.origin() {
+                return self.get(next.as_str())?.timeout(timeout).send().await.map_err(failed);
+            }
+            url = check_url(next.as_str(), self.allow_private)?;
+        }
+        Err("too many redirects".into())
+    }
+
     /// Prepares to tell a stranger's server something.
     ///
     /// # Errors
@@ -82,6 +114,16 @@ impl Web {
     pub fn post(&self, url: &str) -> Result<reqwest::RequestBuilder, String> {
         Ok(self.hooks.post(check_url(url, self.allow_private)?))
     }
+}
+
+/// Where an answer sends us, if it does.
+fn redirect(response: &Response) -> Result<Option<url::Url>, String> {
+    if !response.status().is_redirection() {
+        return Ok(None);
+    }
+    let place = response.headers().get(LOCATION).and_then(|place| place.to_str().ok());
+    let place = place.ok_or("a redirect to nowhere")?;
+    response.url().join(place).map(Some).map_err(|_| "a redirect that leads nowhere".to_owned())
 }
 
 fn client(redirects: Policy) -> reqwest::ClientBuilder {
@@ -106,5 +148,51 @@ impl Resolve for PublicOnly {
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that takes one request and answers it; gives what it was asked.
+    async fn serve(listener: &TcpListener, answer: String) -> String {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = socket.read(&mut request).await.unwrap();
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    }
+
+    fn sent_on(place: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nlocation: {place}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_key_stays_with_the_host_it_is_for() {
+        let (near, far) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let headers = [("x-key".to_owned(), "secret".to_owned())];
+        let url = format!("{}/film", address(&near));
+        let web = Web::new(true).unwrap();
+        let whole = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfilm".to_owned();
+        let servers = async {
+            let first = serve(&near, sent_on("/moved")).await;
+            let second = serve(&near, sent_on(&format!("{}/signed", address(&far)))).await;
+            (first, second, serve(&far, whole).await)
+        };
+        let (answer, asked) = tokio::join!(web.fetch(&url, &headers, Duration::from_secs(5)), servers);
+        assert_eq!(answer.unwrap().text().await.unwrap(), "film");
+        assert!(asked.0.starts_with("GET /film ") && asked.0.contains("secret"), "{}", asked.0);
+        assert!(asked.1.starts_with("GET /moved ") && asked.1.contains("secret"), "{}", asked.1);
+        assert!(asked.2.starts_with("GET /signed ") && !asked.2.contains("secret"), "{}", asked.2);
     }
 }

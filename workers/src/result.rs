@@ -174,16 +174,8 @@ async fn write_down(bytes: Bytes) -> Result<TempPath, ResultError> {
 /// Streams a vendor's file to the disk.
 async fn download(ctx: &Ctx, url: &str, headers: &[(String, String)]) -> Result<TempPath, ResultError> {
     let failed = |error: reqwest::Error| ResultError::Download(error.without_url().to_string());
-    let mut request = ctx.web.get(url).map_err(ResultError::Download)?;
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let response = request
-        .timeout(DOWNLOAD_TIMEOUT)
-        .send()
-        .await
-        .and_then(reqwest::Response::error_for_status)
-        .map_err(failed)?;
+    let response = ctx.web.fetch(url, headers, DOWNLOAD_TIMEOUT).await.map_err(ResultError::Download)?;
+    let response = response.error_for_status().map_err(failed)?;
     let (file, path) = NamedTempFile::new().map_err(|error| disk(&error))?.into_parts();
     let mut file = tokio::fs::File::from_std(file);
     let mut body = response.bytes_stream();

@@ -200,3 +200,44 @@ async fn the_pace_can_be_changed_while_running() {
     house.ask("/control/pace", json!({ "after_polls": 9 })).await;
     assert_eq!(word(&house, &poll).await, "succeed", "an ending is for ever");
 }
+
+#[tokio::test]
+async fn pictures_and_effects_have_paths_of_their_own() {
+    let house = House::open().await;
+    let pictures = "/kling/v1/images/generations";
+    let order = json!({ "prompt": "a fox", "n": 2, "aspect_ratio": "9:16", "external_task_id": "job-1" });
+    assert_eq!(house.ask(pictures, order).await.0, 200);
+    let (_, answer) = house.look(&format!("{pictures}/job-1")).await;
+    let images = answer["data"]["task_result"]["images"].as_array().unwrap();
+    assert_eq!(images.len(), 2);
+    let fetch = async |n: usize| {
+        house.client.get(images[n]["url"].as_str().unwrap()).send().await.unwrap().bytes().await.unwrap()
+    };
+    let (first, second) = (fetch(0).await, fetch(1).await);
+    assert!(
+        first != second && image::load_from_memory(&first).is_ok_and(|image| image.height() > image.width())
+    );
+    assert_eq!(house.look(&format!("{TEXT}/job-1")).await.0, 404, "it is no video");
+
+    let effects = "/kling/v1/videos/effects";
+    let picture = STANDARD.encode(png::picture(&Seed::of("a fox", "1"), (400, 300)).unwrap());
+    let one = json!({ "model_name": "kling-v1-6", "image": picture, "duration": "5" });
+    let two = json!({ "model_name": "kling-v1-6", "images": [picture, picture], "duration": "10" });
+    for (effect, input, status) in [
+        ("squish", &one, 200),
+        ("hug", &two, 200),
+        ("hug", &one, 400),
+        ("squish", &two, 400),
+        ("melt", &one, 400),
+    ] {
+        assert_eq!(
+            house.ask(effects, json!({ "effect_scene": effect, "input": input })).await.0,
+            status,
+            "{effect}"
+        );
+    }
+    let flat =
+        json!({ "effect_scene": "squish", "model_name": "kling-v1-6", "image": picture, "duration": "5" });
+    assert_eq!(house.ask(effects, flat).await.0, 400);
+    assert_eq!(house.accepted("squish").await, 1);
+}

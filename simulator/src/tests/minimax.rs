@@ -118,3 +118,65 @@ async fn the_file_step_has_faults_of_its_own() {
     assert_eq!(house.client.get(file_url(&file)).send().await.unwrap().status(), 503);
     assert_eq!(house.client.get(file_url(&file)).send().await.unwrap().status(), 200);
 }
+
+const SUBMIT_V2: &str = "/minimax/v2/video_generation";
+
+fn order_v2(prompt: &str) -> Value {
+    json!({ "model": "MiniMax-H3", "content": [{ "type": "text", "text": prompt }], "ratio": "16:9" })
+}
+
+#[tokio::test]
+async fn a_task_of_version_2_carries_its_film() {
+    let house = House::open_with(None, Pace::AfterPolls(3)).await;
+    let (_, taken) = house.ask(SUBMIT_V2, order_v2("a fox")).await;
+    let id = taken["task_id"].as_str().unwrap();
+    let poll = format!("/minimax/v2/query/video_generation/{id}");
+    for word in ["queued", "running", "succeeded"] {
+        assert_eq!(house.look(&poll).await.1["task"]["status"], word);
+    }
+    let (_, answer) = house.look(&poll).await;
+    assert_eq!(answer["task"]["usage"]["output_seconds"], 5);
+    let file = house.client.get(answer["task"]["content"]["url"].as_str().unwrap()).send().await.unwrap();
+    assert!(re_mp4::Mp4::read_bytes(&file.bytes().await.unwrap()).is_ok());
+    let (_, other) = house.look(&format!("/minimax/v1/query/video_generation?task_id={id}")).await;
+    assert_eq!(other["base_resp"]["status_code"], 2013, "it is no task of version 1");
+}
+
+#[tokio::test]
+async fn only_a_task_that_waits_can_be_cancelled() {
+    let house = House::open_with(None, Pace::AfterPolls(3)).await;
+    for (polls, code, status) in [(0, 0, "cancelled"), (1, 2013, "running")] {
+        let (_, taken) = house.ask(SUBMIT_V2, order_v2("a fox")).await;
+        let id = taken["task_id"].as_str().unwrap();
+        let poll = format!("/minimax/v2/query/video_generation/{id}");
+        for _ in 0..polls {
+            house.look(&poll).await;
+        }
+        let delete = house.client.delete(format!("{}{SUBMIT_V2}/{id}", house.root)).bearer_auth("key");
+        let (_, answer) = super::told(delete.send().await.unwrap()).await;
+        assert_eq!(answer["base_resp"]["status_code"], code, "{answer}");
+        assert_eq!(house.look(&poll).await.1["task"]["status"], status);
+    }
+}
+
+#[tokio::test]
+async fn an_order_of_version_2_is_read_strictly() {
+    let house = House::open().await;
+    let text = json!({ "type": "text", "text": "a fox" });
+    let frame =
+        |url: &str, role: &str| json!({ "type": "image_url", "image_url": { "url": url }, "role": role });
+    let with = |content: Value| json!({ "model": "MiniMax-H3", "content": content });
+    let framed = with(json!([text, frame("data:image/png;base64,AAAA", "first_frame")]));
+    assert_eq!(house.ask(SUBMIT_V2, framed).await.1["base_resp"]["status_code"], 0);
+    for body in [
+        with(json!([text])),
+        with(json!([])),
+        with(json!([frame("https://example.com/a.png", "first_frame")])),
+        with(json!([text, frame("file_1", "first_frame")])),
+        with(json!([text, frame("https://example.com/a.png", "backdrop")])),
+        json!({ "model": "MiniMax-Hailuo-02", "content": [text], "ratio": "16:9" }),
+    ] {
+        let (status, answer) = house.ask(SUBMIT_V2, body.clone()).await;
+        assert_eq!((status, &answer["base_resp"]["status_code"]), (200, &json!(2013)), "{body}");
+    }
+}

@@ -6,10 +6,13 @@ mod content;
 mod fal;
 mod gemini;
 mod kling;
+mod luma;
 mod minimax;
 mod openai;
 mod persistence;
 mod replicate;
+mod veo;
+mod videos;
 
 use std::{path::Path, time::Duration};
 

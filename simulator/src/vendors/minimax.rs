@@ -1,7 +1,9 @@
-//! MiniMax Hailuo video, version 1: submit, poll until there is a file id, then ask where the file is.
+//! MiniMax Hailuo video, version 1: submit, poll until there is a file id, then ask where the file is. Version 2 is in `v2.rs`.
 //!
 //! HTTP is 200 whatever happens; the truth is in `base_resp`. Only a fault that names a status, or stands for a
-//! proxy, answers otherwise. Callbacks are accepted and never made.
+//! proxy, answers otherwise. A callback says how a task ended, in a word of its own.
+
+mod v2;
 
 use axum::{
     Router,
@@ -15,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Sim, Simulator, answer,
+    Sim, Simulator, answer, callback,
     content::mp4,
     fault::Kind,
     fields::{Complaint, Fields, read_json},
@@ -32,6 +34,8 @@ pub(crate) const INDEX: &str = "\
   MiniMax  POST /minimax/v1/video_generation
            GET  /minimax/v1/query/video_generation?task_id=ID
            GET  /minimax/v1/files/retrieve?file_id=ID
+           POST /minimax/v2/video_generation           DELETE /minimax/v2/video_generation/ID
+           GET  /minimax/v2/query/video_generation/ID
 ";
 
 /// The paths it answers at.
@@ -40,6 +44,7 @@ pub(crate) fn routes() -> Router<Sim> {
         .route("/minimax/v1/video_generation", post(submit))
         .route("/minimax/v1/query/video_generation", get(query))
         .route("/minimax/v1/files/retrieve", get(retrieve))
+        .merge(v2::routes())
 }
 
 const MODELS: &[&str] = &[
@@ -57,6 +62,8 @@ const MODELS: &[&str] = &[
 const PICTURE_MODELS: &[&str] = &["MiniMax-Hailuo-2.3-Fast", "I2V-01", "I2V-01-Director", "I2V-01-live"];
 /// The vendor's limit for a prompt.
 const PROMPT_CHARS_MAX: usize = 2000;
+/// The name of this version's work in the account book.
+const CALL: &str = "video_generation";
 /// A file's id is its task's id further up, so that neither is taken for the other.
 const FILE_ID_OFFSET: u64 = 2_000_000_000_000_000;
 
@@ -76,6 +83,7 @@ pub(crate) struct FileQuery {
 struct Order {
     prompt: String,
     seconds: u16,
+    callback_url: Option<String>,
 }
 
 /// Takes a new task.
@@ -87,17 +95,29 @@ pub(crate) async fn submit(State(sim): State<Sim>, headers: HeaderMap, body: Byt
         Ok(order) => order,
         Err(complaint) => return complain(&complaint),
     };
-    let visit = Visit::new(Provider::Minimax, Op::Submit, "video_generation", &order.prompt, None);
+    let visit = Visit::new(Provider::Minimax, Op::Submit, CALL, &order.prompt, None);
     let work = async {
         let task = Task::new(sim.tasks.next_id(), &visit, mp4::frame_of(16, 9), order.seconds);
-        let id = task.id.clone();
-        if sim.tasks.add(task).await.is_err() {
+        if sim.tasks.add(task.clone()).await.is_err() {
             return voice(&Trouble::Broken(None));
         }
-        sim.accept(&visit, Some(&id));
-        success(json!({ "task_id": id }))
+        sim.accept(&visit, Some(&task.id));
+        if let Some(url) = order.callback_url {
+            callback::when_final(&sim, &task, url, ring);
+        }
+        success(json!({ "task_id": task.id }))
     };
     sim.attend(&visit, voice, work).await
+}
+
+/// The callback of a final task.
+fn ring(task: &Task) -> callback::Ring {
+    let body = if callback::succeeded(task) {
+        json!({ "task_id": task.id, "status": "success", "file_id": file_id(task).to_string() })
+    } else {
+        json!({ "task_id": task.id, "status": "failed", "file_id": "" })
+    };
+    callback::Ring { headers: Vec::new(), body }
 }
 
 /// Tells how a task is doing.
@@ -109,9 +129,8 @@ pub(crate) async fn query(
     if let Some(refusal) = refuse_key(&headers) {
         return refusal;
     }
-    let Some(task) = query.task_id.and_then(|id| sim.tasks.find(Provider::Minimax, &id)) else {
-        return voice(&Trouble::Missing);
-    };
+    let task = query.task_id.and_then(|id| sim.tasks.find(Provider::Minimax, &id));
+    let Some(task) = task.filter(|task| task.call == CALL) else { return voice(&Trouble::Missing) };
     let visit = task.visit(Op::Poll);
     sim.attend(&visit, voice, sim.report(&visit, &task)).await
 }
@@ -196,7 +215,7 @@ impl Order {
         fields.flag("prompt_optimizer")?;
         fields.flag("fast_pretreatment")?;
         fields.flag("aigc_watermark")?;
-        fields.optional_text("callback_url", 2048)?;
+        let callback_url = fields.optional_text("callback_url", 2048)?.map(str::to_owned);
         let picture = fields.optional_text("first_frame_image", usize::MAX)?;
         if let Some(picture) = picture
             && !["http://", "https://", "data:image/"].iter().any(|start| picture.starts_with(start))
@@ -221,7 +240,7 @@ impl Order {
         {
             return Err(Complaint::of("resolution", "1080P does not support a duration of 10 seconds"));
         }
-        Ok(Self { prompt: prompt.to_owned(), seconds })
+        Ok(Self { prompt: prompt.to_owned(), seconds, callback_url })
     }
 }
 

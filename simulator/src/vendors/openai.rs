@@ -6,6 +6,7 @@ pub(super) mod chat;
 pub(super) mod chat_request;
 pub(super) mod speech;
 pub(super) mod transcription;
+mod videos;
 
 use axum::{
     Router,
@@ -28,6 +29,8 @@ pub(crate) const INDEX: &str = "\
   OpenAI   POST /openai/v1/chat/completions            (stream: true for SSE)
            POST /openai/v1/audio/speech                (mp3, wav, pcm)
            POST /openai/v1/audio/transcriptions        (multipart)
+           POST /openai/v1/videos                      (JSON or multipart)
+           GET  /openai/v1/videos | /openai/v1/videos/ID | /openai/v1/videos/ID/content
 ";
 
 /// The paths it answers at.
@@ -36,6 +39,7 @@ pub(crate) fn routes() -> Router<Sim> {
         .route("/openai/v1/chat/completions", post(chat::complete))
         .route("/openai/v1/audio/speech", post(speech::speak))
         .route("/openai/v1/audio/transcriptions", post(transcription::transcribe))
+        .merge(videos::routes())
 }
 
 /// The key that is never accepted.

@@ -11,6 +11,11 @@ use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
+mod video;
+
+/// What the account of each case has.
+const TOKENS: i64 = 1_000_000;
+
 /// A fault that strikes a limited number of times, and how the job must end.
 struct Case {
     model: &'static str,
@@ -39,7 +44,7 @@ async fn check_all(cases: Vec<Case>) {
     let app = TestApp::new().await;
     for (n, case) in cases.into_iter().enumerate() {
         let Case { model, mut fault, ends, paid } = case;
-        let alice = app.account(100_000).await;
+        let alice = app.account(TOKENS).await;
         let prompt = format!("case number {n} of {model}");
         fault["contains"] = json!(prompt);
         app.simulator.order(fault.clone()).await;
@@ -53,7 +58,7 @@ async fn check_all(cases: Vec<Case>) {
         );
         assert_eq!(app.simulator.paid(&prompt).await, paid, "{model} {fault}: paid submits");
         let price = job["price"]["held"].as_i64().expect("a price");
-        let left = if ends.0 == "succeeded" { 100_000 - price } else { 100_000 };
+        let left = if ends.0 == "succeeded" { TOKENS - price } else { TOKENS };
         assert_eq!(alice.tokens().await, (left, 0), "{model} {fault}");
         let shown = job["error"]["message"].as_str().unwrap_or_default();
         assert!(

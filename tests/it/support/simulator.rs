@@ -50,6 +50,17 @@ impl Simulator {
         self.http.get(url.expect("a URL")).send().await.expect("ask").json().await.expect("JSON")
     }
 
+    /// Every task whose prompt contains `text`, as the simulator keeps it.
+    pub async fn tasks(&self, text: &str) -> Vec<Value> {
+        let listed = self.http.get(format!("{}/control/tasks", self.url)).send().await.expect("ask");
+        let listed: Value = listed.json().await.expect("JSON");
+        let tasks = listed["data"].as_array().cloned().unwrap_or_default();
+        tasks
+            .into_iter()
+            .filter(|task| task["prompt"].as_str().is_some_and(|prompt| prompt.contains(text)))
+            .collect()
+    }
+
     /// Orders that were made with a number of times and not all used.
     pub async fn unused(&self) -> Vec<Value> {
         let listed = self.http.get(format!("{}/control/faults", self.url)).send().await.expect("ask");

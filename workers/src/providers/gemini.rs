@@ -206,7 +206,7 @@ struct Fault {
 }
 
 /// The error in an unsuccessful answer, with the delay that Google puts into the body rather than a header.
-fn fault(answer: &Answer) -> ProviderError {
+pub(super) fn fault(answer: &Answer) -> ProviderError {
     let Ok(Failure { error }) = serde_json::from_slice::<Failure>(&answer.body) else {
         return answer.error(answer.class(), "an error without Google's shape");
     };

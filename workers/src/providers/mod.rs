@@ -21,6 +21,7 @@ pub mod gemini;
 mod http;
 pub mod kling;
 pub mod local;
+pub mod luma;
 mod mapped;
 pub mod minimax;
 pub mod openai;
@@ -28,12 +29,24 @@ pub mod replicate;
 #[cfg_attr(not(test), expect(dead_code, reason = "no text adapter listens to its vendor yet"))]
 mod sse;
 mod vendor;
+pub mod veo;
 
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 6] =
-    [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR, &replicate::VENDOR, &fal::VENDOR];
+pub const VENDORS: [&Vendor; 11] = [
+    &openai::VENDOR,
+    &gemini::VENDOR,
+    &kling::VENDOR,
+    &minimax::v1::VENDOR,
+    &minimax::v2::VENDOR,
+    &openai::videos::VENDOR,
+    &veo::VENDOR,
+    &luma::dream::VENDOR,
+    &luma::agents::VENDOR,
+    &replicate::VENDOR,
+    &fal::VENDOR,
+];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! What Kling's video endpoints accept, field by field.
+//! What Kling's endpoints accept, field by field.
 //!
 //! The vendor wants the duration as a *string* and pictures as bare base64 without a `data:` prefix; both are easy
 //! to get wrong and so are checked to the letter. A picture given by URL is taken on trust, nothing is fetched.
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     content::mp4,
     fields::{Complaint, Fields},
+    task::Makes,
 };
 
 /// The vendor's limits for a picture: 10 MB, 300 pixels a side, 1:2.5 to 2.5:1.
@@ -32,28 +33,113 @@ const MODELS: &[&str] = &[
     "kling-v3",
 ];
 
-/// A video order, understood.
+/// Models that make pictures.
+const PICTURE_MODELS: &[&str] = &["kling-v1", "kling-v1-5", "kling-v2", "kling-v2-1"];
+/// Effects with one picture, and those of two people.
+const EFFECTS: &[&str] = &["fuzzyfuzzy", "squish", "expansion"];
+const PAIR_EFFECTS: &[&str] = &["hug", "kiss", "heart_gesture"];
+
+/// An order, understood.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// The prompt; may be empty when a picture leads.
+    /// The prompt; may be empty when a picture leads. Of an effect its name.
     pub prompt: String,
     /// The client's own name for the task.
     pub external_task_id: Option<String>,
-    /// Width and height of the film.
+    /// Width and height of the film or the pictures.
     pub frame: (u16, u16),
-    /// Length of the film.
-    pub seconds: u16,
+    /// Length of the film in seconds, or how many pictures.
+    pub quantity: u16,
+    /// What is made.
+    pub makes: Makes,
+    /// Who is told when the task is over.
+    pub callback_url: Option<String>,
 }
 
 impl Order {
-    /// Reads an order of this kind, `text2video` or `image2video`.
+    /// Reads an order of this kind: `text2video`, `image2video`, `effects` or `generations`.
     pub fn read(kind: &str, body: &Value) -> Result<Self, Complaint> {
         let fields = Fields::of(body, "body")?;
+        match kind {
+            "effects" => Self::read_effect(&fields),
+            "generations" => Self::read_picture(&fields),
+            _ => Self::read_video(kind, &fields),
+        }
+    }
+
+    fn read_effect(fields: &Fields<'_>) -> Result<Self, Complaint> {
+        fields.only(&["effect_scene", "input", "callback_url", "external_task_id"])?;
+        let known = [EFFECTS, PAIR_EFFECTS].concat();
+        let Some(effect) = fields.choice("effect_scene", &known)? else {
+            return Err(Complaint::of("effect_scene", "effect_scene is required"));
+        };
+        let Some(input) = fields.get("input") else {
+            return Err(Complaint::of("input", "input is required"));
+        };
+        let input = Fields::of(input, "input")?;
+        let (frame, seconds) = if PAIR_EFFECTS.contains(&effect) {
+            input.only(&["model_name", "mode", "images", "duration"])?;
+            input.choice("model_name", &["kling-v1", "kling-v1-5", "kling-v1-6"])?;
+            input.choice("mode", &["std", "pro"])?;
+            let [left, right] = input.list("images")? else {
+                return Err(Complaint::of("images", "images must be two"));
+            };
+            for picture in [left, right] {
+                read_picture("images", picture.as_str().unwrap_or_default())?;
+            }
+            (mp4::frame_of(16, 9), input.choice("duration", &["5", "10"])?)
+        } else {
+            input.only(&["model_name", "image", "duration"])?;
+            input.choice("model_name", &["kling-v1-6"])?;
+            let (width, height) = read_picture("image", input.text("image", usize::MAX)?)?;
+            (mp4::frame_of(width, height), input.choice("duration", &["5"])?)
+        };
+        let Some(seconds) = seconds else { return Err(Complaint::of("duration", "duration is required")) };
+        let quantity = if seconds == "10" { 10 } else { 5 };
+        let external_task_id = read_name(fields)?;
+        let callback_url = read_callback(fields)?;
+        Ok(Self {
+            prompt: effect.to_owned(),
+            external_task_id,
+            frame,
+            quantity,
+            makes: Makes::Mp4,
+            callback_url,
+        })
+    }
+
+    fn read_picture(fields: &Fields<'_>) -> Result<Self, Complaint> {
+        fields.only(&[
+            "model_name",
+            "prompt",
+            "negative_prompt",
+            "n",
+            "aspect_ratio",
+            "callback_url",
+            "external_task_id",
+        ])?;
+        fields.choice("model_name", PICTURE_MODELS)?;
+        fields.optional_text("negative_prompt", PROMPT_CHARS_MAX)?;
+        let ratios = ["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"];
+        let ratio = fields.choice("aspect_ratio", &ratios)?.unwrap_or("16:9").split_once(':');
+        let side = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(1);
+        let frame = mp4::frame_of(side(ratio.map(|ratio| ratio.0)), side(ratio.map(|ratio| ratio.1)));
+        let count = fields.integer("n", 1..=9)?.unwrap_or(1);
+        Ok(Self {
+            prompt: fields.text("prompt", PROMPT_CHARS_MAX)?.to_owned(),
+            external_task_id: read_name(fields)?,
+            frame,
+            quantity: u16::try_from(count).unwrap_or(1),
+            makes: Makes::Png,
+            callback_url: read_callback(fields)?,
+        })
+    }
+
+    fn read_video(kind: &str, fields: &Fields<'_>) -> Result<Self, Complaint> {
         let model = fields.choice("model_name", MODELS)?.unwrap_or("kling-v1");
         fields.choice("mode", &["std", "pro"])?;
         fields.choice("sound", &["on", "off"])?;
         fields.optional_text("negative_prompt", PROMPT_CHARS_MAX)?;
-        fields.optional_text("callback_url", 2048)?;
         if fields.number("cfg_scale", 0.0..=1.0)?.is_some() && model.starts_with("kling-v2") {
             return Err(Complaint::of("cfg_scale", format!("cfg_scale is not supported by model {model}")));
         }
@@ -62,14 +148,26 @@ impl Order {
             None if from_picture => "",
             _ => fields.text("prompt", PROMPT_CHARS_MAX)?,
         };
-        let external_task_id = fields.optional_text("external_task_id", 256)?;
         Ok(Self {
             prompt: prompt.to_owned(),
-            external_task_id: external_task_id.filter(|id| !id.is_empty()).map(str::to_owned),
-            frame: if from_picture { frame_of_pictures(&fields)? } else { frame_of_ratio(&fields)? },
-            seconds: read_duration(&fields, model)?,
+            external_task_id: read_name(fields)?,
+            frame: if from_picture { frame_of_pictures(fields)? } else { frame_of_ratio(fields)? },
+            quantity: read_duration(fields, model)?,
+            makes: Makes::Mp4,
+            callback_url: read_callback(fields)?,
         })
     }
+}
+
+/// Who is told when the task is over.
+fn read_callback(fields: &Fields<'_>) -> Result<Option<String>, Complaint> {
+    Ok(fields.optional_text("callback_url", 2048)?.map(str::to_owned))
+}
+
+/// The client's own name for the task.
+fn read_name(fields: &Fields<'_>) -> Result<Option<String>, Complaint> {
+    let name = fields.optional_text("external_task_id", 256)?;
+    Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
 }
 
 fn read_duration(fields: &Fields<'_>, model: &str) -> Result<u16, Complaint> {

@@ -15,6 +15,7 @@ use super::{AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, Ven
 
 mod audio;
 mod chat;
+pub mod videos;
 
 /// The adapter for OpenAI, and for whatever speaks its protocol at another address.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
-//! Kling: videos from text or a first frame, as tasks that are asked after.
+//! Kling: videos from text or a first frame, effects with people in pictures, and pictures, as tasks that are asked after.
 //!
 //! Every submit carries our own name of the attempt as `external_task_id`, which Kling keeps unique and lets us look
 //! up: so after a lost answer we look, and never pay twice. Status words we do not know mean "still at work", never
-//! success. Deliberately absent: callbacks (unsigned, so only ever a hint), effects, lip-sync, and cancelling, which
-//! Kling does not offer.
+//! success. What a request is made of is in `order.rs`. Deliberately absent: lip-sync, and cancelling, which Kling does
+//! not offer.
 
 use std::{
     collections::HashMap,
@@ -12,17 +12,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
+    AfterAmbiguity, Artifact, Artifacts, Call, Checkup, ErrorClass, Pending, Provider, ProviderError, Step,
+    Vendor,
     http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
 };
+use order::Kind;
+
+mod order;
 
 /// How it is configured. The address is that outside China.
 pub const VENDOR: Vendor = Vendor {
@@ -34,7 +37,12 @@ pub const VENDOR: Vendor = Vendor {
     simulated_key: "simulator:simulated",
     mode: "as a task that is polled",
     cancel: "no",
-    unverified: &["what lengths and ratios each model takes"],
+    unverified: &[
+        "what lengths and ratios each model takes",
+        "the fields of a request for a picture, and that its task is found by our name",
+        "that the fields of an effect belong into its `input`",
+        "the prices",
+    ],
     adapter: |http, base_url| Arc::new(Kling::new(http, base_url)),
 };
 
@@ -53,6 +61,9 @@ const LOOK_QUEUED: Duration = Duration::from_secs(5);
 /// When to look for a task that is being worked on; videos take 30–300 s.
 const LOOK_WORKING: Duration = Duration::from_secs(10);
 
+/// How far back the question for an account's costs looks: a day. It only has to be some time.
+const COSTS_SPAN_MS: u64 = 86_400_000;
+
 /// Kling's code for "no such resource": the model of a submit, the task of a question.
 const CODE_NOT_FOUND: i64 = 1203;
 
@@ -67,6 +78,8 @@ pub struct Kling {
 
 #[derive(Debug, Clone)]
 struct Token {
+    /// What it was signed with: an access key may get another secret.
+    secret_key: SecretString,
     word: SecretString,
     expires_at: u64,
 }
@@ -90,7 +103,10 @@ impl Kling {
             return Err(ProviderError::new(ErrorClass::Auth, "the key is not of the form access:secret"));
         };
         let mut kept = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = kept.get(access_key).filter(|token| token.expires_at > now + TOKEN_MARGIN_SECS) {
+        let lasts = |token: &&Token| {
+            token.secret_key.expose_secret() == secret_key && token.expires_at > now + TOKEN_MARGIN_SECS
+        };
+        if let Some(token) = kept.get(access_key).filter(lasts) {
             return Ok(token.word.clone());
         }
         let iss = access_key.to_owned();
@@ -99,7 +115,8 @@ impl Kling {
         let word: SecretString = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
             .map_err(|error| ProviderError::new(ErrorClass::Auth, format!("cannot sign a token: {error}")))?
             .into();
-        kept.insert(access_key.to_owned(), Token { word: word.clone(), expires_at: claims.exp });
+        let token = Token { secret_key: secret_key.into(), word: word.clone(), expires_at: claims.exp };
+        kept.insert(access_key.to_owned(), token);
         Ok(word)
     }
 
@@ -116,15 +133,16 @@ impl Kling {
         http::send(request, stake, MAX_JSON_BYTES).await
     }
 
-    async fn ask(&self, key: &SecretString, kind: &str, id: &str) -> Result<Answer, ProviderError> {
-        self.send(key, self.http.get(format!("{}/v1/videos/{kind}/{id}", self.base_url)), Stake::Ask).await
+    async fn ask(&self, key: &SecretString, kind: Kind, id: &str) -> Result<Answer, ProviderError> {
+        let url = format!("{}/v1/{}/{id}", self.base_url, kind.path());
+        self.send(key, self.http.get(url), Stake::Ask).await
     }
 }
 
 #[async_trait]
 impl Provider for Kling {
     fn name(&self) -> &'static str {
-        "kling"
+        VENDOR.name
     }
 
     fn after_ambiguity(&self) -> AfterAmbiguity {
@@ -132,15 +150,16 @@ impl Provider for Kling {
     }
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
-        let kind = kind_of(call);
-        let body = request(call)?;
-        let url = format!("{}/v1/videos/{kind}", self.base_url);
+        let kind = Kind::of(call);
+        let body = order::request(kind, call)?;
+        let url = format!("{}/v1/{}", self.base_url, kind.path());
         let answer = self.send(&call.key, self.http.post(url).json(&body), Stake::Submit).await?;
         step(kind, read(&answer, Stake::Submit)?)
     }
 
     async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
-        let (kind, id) = provider_ref.split_once('/').ok_or_else(|| {
+        let parts = provider_ref.split_once('/').and_then(|(word, id)| Some((Kind::parse(word)?, id)));
+        let (kind, id) = parts.ok_or_else(|| {
             ProviderError::new(ErrorClass::Broken, format!("{provider_ref:?} is no reference of kling"))
         })?;
         let answer = self.ask(&call.key, kind, id).await?;
@@ -148,64 +167,21 @@ impl Provider for Kling {
     }
 
     async fn lookup(&self, call: &Call) -> Result<Option<Step>, ProviderError> {
-        let kind = kind_of(call);
+        let kind = Kind::of(call);
         let answer = self.ask(&call.key, kind, &call.client_ref).await?;
         if says_never_seen(&answer) {
             return Ok(None);
         }
         step(kind, read(&answer, Stake::Ask)?).map(Some)
     }
-}
 
-/// The path that the call takes; it is part of every reference, because Kling's tasks live under it. Decided by the input
-/// and not by the fetched file, which a lookup does not have.
-fn kind_of(call: &Call) -> &'static str {
-    if call.input.get("image").is_some() { "image2video" } else { "text2video" }
-}
-
-fn request(call: &Call) -> Result<Value, ProviderError> {
-    let bad = |why: &str| ProviderError::new(ErrorClass::BadInput, why);
-    if call.task != "video.generate" {
-        return Err(bad(&format!("kling is not wired for {}", call.task)));
-    }
-    let image = call.file("image");
-    if image.is_none() && call.text("prompt").is_none() {
-        return Err(bad("a video needs a prompt or a first frame"));
-    }
-
-    let mut body = Map::from_iter([
-        ("model_name".to_owned(), json!(call.upstream_model)),
-        ("external_task_id".to_owned(), json!(call.client_ref)),
-    ]);
-    for field in ["prompt", "negative_prompt", "mode"] {
-        if let Some(text) = call.text(field) {
-            body.insert(field.to_owned(), json!(text));
-        }
-    }
-    if let Some(seconds) = call.input.get("seconds").and_then(duration) {
-        body.insert("duration".to_owned(), json!(seconds));
-    }
-    if call.input.get("audio") == Some(&Value::Bool(true)) {
-        body.insert("sound".to_owned(), json!("on"));
-    }
-    if let Some(image) = image {
-        // Bare base64: Kling refuses the `data:` prefix that everybody else wants. The shape follows the image.
-        body.insert("image".to_owned(), json!(BASE64_STANDARD.encode(&image.bytes)));
-        if let Some(tail) = call.file("end_image") {
-            body.insert("image_tail".to_owned(), json!(BASE64_STANDARD.encode(&tail.bytes)));
-        }
-    } else if let Some(ratio) = call.text("aspect_ratio") {
-        body.insert("aspect_ratio".to_owned(), json!(ratio));
-    }
-    Ok(body.into())
-}
-
-/// Kling wants the seconds as a string.
-fn duration(seconds: &Value) -> Option<String> {
-    match seconds {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        _ => None,
+    async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
+        // What the account's packs have left is told for a time, in milliseconds; that we are answered is all we ask for.
+        let now = jsonwebtoken::get_current_timestamp() * 1000;
+        let url =
+            format!("{}/account/costs?start_time={}&end_time={now}", self.base_url, now - COSTS_SPAN_MS);
+        let answer = self.send(key, self.http.get(url), Stake::Ask).await?;
+        envelope(&answer, Stake::Ask).map(|_| Some(Checkup::default()))
     }
 }
 
@@ -234,17 +210,24 @@ struct Task {
 #[derive(Debug, Default, Deserialize)]
 struct TaskResult {
     #[serde(default)]
-    videos: Vec<Video>,
+    videos: Vec<Made>,
+    #[serde(default)]
+    images: Vec<Made>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Video {
+struct Made {
     #[serde(default)]
     url: String,
 }
 
-/// The task in an answer. Kling's code decides, whatever the status: a 200 may carry an error.
+/// The task in an answer.
 fn read(answer: &Answer, stake: Stake) -> Result<Task, ProviderError> {
+    serde_json::from_value(envelope(answer, stake)?).map_err(|_| answer.nonsense("the answer holds no task"))
+}
+
+/// What an answer is about. Kling's code decides, whatever the status: a 200 may carry an error.
+fn envelope(answer: &Answer, stake: Stake) -> Result<Value, ProviderError> {
     let Ok(envelope) = serde_json::from_slice::<Envelope>(&answer.body) else {
         if answer.status.is_success() {
             return Err(answer.nonsense("an answer without Kling's shape"));
@@ -257,7 +240,7 @@ fn read(answer: &Answer, stake: Stake) -> Result<Task, ProviderError> {
         });
         return Err(answer.error(class, &format!("code {}: {}", envelope.code, envelope.message)));
     }
-    serde_json::from_value(envelope.data).map_err(|_| answer.nonsense("the answer holds no task"))
+    Ok(envelope.data)
 }
 
 /// Whether Kling itself, and not a proxy before it, says that it knows no such task.
@@ -288,9 +271,9 @@ fn class_of(code: i64, stake: Stake) -> Option<ErrorClass> {
 }
 
 /// What a task's state means for the job.
-fn step(kind: &str, task: Task) -> Result<Step, ProviderError> {
+fn step(kind: Kind, task: Task) -> Result<Step, ProviderError> {
     let pending = |phase: &str, look_again| {
-        let provider_ref = format!("{kind}/{}", task.task_id);
+        let provider_ref = format!("{}/{}", kind.word(), task.task_id);
         Ok(Step::Pending(Pending { provider_ref, look_again, progress: None, phase: phase.to_owned() }))
     };
     match task.task_status.as_str() {
@@ -305,13 +288,15 @@ fn step(kind: &str, task: Task) -> Result<Step, ProviderError> {
 }
 
 fn finished(task: Task) -> Result<Artifacts, ProviderError> {
-    let videos = task.task_result.unwrap_or_default().videos.into_iter();
+    let TaskResult { videos, images } = task.task_result.unwrap_or_default();
     let files: Vec<_> = videos
-        .filter(|video| !video.url.is_empty())
-        .map(|video| Artifact::Remote { url: video.url, headers: Vec::new() })
+        .into_iter()
+        .chain(images)
+        .filter(|made| !made.url.is_empty())
+        .map(|made| Artifact::Remote { url: made.url, headers: Vec::new() })
         .collect();
     if files.is_empty() {
-        return Err(ProviderError::new(ErrorClass::Broken, "the task succeeded without a video"));
+        return Err(ProviderError::new(ErrorClass::Broken, "the task succeeded without a file"));
     }
     let usage = task.final_unit_deduction.map(|units| json!({"final_unit_deduction": units}));
     Ok(Artifacts { files, usage, ..Artifacts::default() })
@@ -329,7 +314,6 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
-    use crate::providers::InputFile;
 
     fn check_code(code: i64, stake: Stake, expected: Option<ErrorClass>) {
         assert_eq!(class_of(code, stake), expected, "{code} {stake:?}");
@@ -353,7 +337,7 @@ mod tests {
 
     /// The state of a task in one word: its phase, the number of its files, or the class of its failure.
     fn check_state(task: Value, expected: &str) {
-        let found = match step("text2video", serde_json::from_value(task.clone()).unwrap()) {
+        let found = match step(Kind::Text, serde_json::from_value(task.clone()).unwrap()) {
             Ok(Step::Pending(pending)) => format!("{} {}", pending.phase, pending.provider_ref),
             Ok(Step::Done(made)) => format!("{} files", made.files.len()),
             Err(error) => format!("{:?}", error.class),
@@ -378,31 +362,8 @@ mod tests {
             "1 files",
         );
         check_state(json!({"task_id": "7", "task_status": "succeed", "task_result": made("")}), "Broken");
-    }
-
-    fn call(input: Value, files: Vec<InputFile>) -> Call {
-        Call::new("video.generate", "kling-v2-6", input, "job_1-1").with_files(files)
-    }
-
-    #[test]
-    fn inputs_become_kling_requests() {
-        let input = json!({"prompt": "a fox", "seconds": 5, "aspect_ratio": "16:9"});
-        let text = call(input.clone(), Vec::new());
-        let expected = json!({
-            "model_name": "kling-v2-6", "external_task_id": "job_1-1", "prompt": "a fox", "duration": "5",
-            "aspect_ratio": "16:9",
-        });
-        assert_eq!((kind_of(&text), request(&text).unwrap()), ("text2video", expected));
-
-        let (field, mime_type) = ("image".to_owned(), "image/png".to_owned());
-        let mut input = input;
-        input["image"] = json!("https://example.com/fox.png");
-        let image = call(input, vec![InputFile { field, mime_type, bytes: vec![1; 3].into() }]);
-        let expected = json!({
-            "model_name": "kling-v2-6", "external_task_id": "job_1-1", "prompt": "a fox", "duration": "5",
-            "image": "AQEB",
-        });
-        assert_eq!((kind_of(&image), request(&image).unwrap()), ("image2video", expected));
+        let pictures = json!({"images": [{"index": 0, "url": "https://x/0.png"}, {"index": 1, "url": "https://x/1.png"}]});
+        check_state(json!({"task_id": "7", "task_status": "succeed", "task_result": pictures}), "2 files");
     }
 
     #[test]
@@ -414,6 +375,8 @@ mod tests {
         let first = word(now);
         assert_eq!(word(now + TOKEN_SECS - TOKEN_MARGIN_SECS - 1), first);
         assert_ne!(word(now + TOKEN_SECS - TOKEN_MARGIN_SECS), first);
+        let rotated = kling.token(&"access:other".into(), now).unwrap();
+        assert_ne!(rotated.expose_secret(), first, "another secret signs anew");
 
         let mut rules = Validation::new(Algorithm::HS256);
         rules.validate_nbf = true;

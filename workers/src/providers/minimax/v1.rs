@@ -1,21 +1,21 @@
-//! MiniMax Hailuo (API v1): videos as tasks that are asked after, the file in a third call.
+//! Version 1, for Hailuo: videos as tasks that are asked after, the file in a third call.
 //!
-//! After a lost answer the adapter gives up: MiniMax takes no name of ours and lists no tasks, and a second video
-//! costs 28–56 cents, so a failed job (nothing charged) is better than two bills. Every answer is a 200; the truth
-//! is in `base_resp`. Deliberately absent: callbacks, API v2, and cancelling, which v1 does not offer.
+//! Every answer is a 200; the truth is in `base_resp`. Status words we do not know mean "still at work", never success. Not
+//! confirmed by anybody: what MiniMax posts to the address it is given, and how long a download address lives. Deliberately
+//! absent: cancelling, which this version does not offer.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::RequestBuilder;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{
+use super::{Line, text_of};
+use crate::providers::{
     AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
-    http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, data_url},
+    http::{Stake, data_url},
 };
 
 /// How it is configured. The address is that outside China; keys of one region do not work in the other.
@@ -28,60 +28,32 @@ pub const VENDOR: Vendor = Vendor {
     simulated_key: "simulated",
     mode: "as a task that is polled",
     cancel: "no",
-    unverified: &["how long a download address lives"],
-    adapter: |http, base_url| Arc::new(MiniMax::new(http, base_url)),
+    unverified: &["how long a download address lives", "what is posted to a callback address"],
+    adapter: |http, base_url| Arc::new(MiniMax(Line::new(http, base_url))),
 };
 
 /// When to look for a task; videos take 1–5 min.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// The adapter for MiniMax.
+/// The word for a task that failed.
+pub(super) const FAILED: &str = "Fail";
+
+/// The adapter for version 1.
 #[derive(Debug)]
-pub struct MiniMax {
-    http: reqwest::Client,
-    base_url: String,
-}
+struct MiniMax(Line);
 
 impl MiniMax {
-    /// An adapter that calls `base_url` (without `/v1`).
-    pub fn new(http: reqwest::Client, base_url: String) -> Self {
-        Self { http, base_url: http::base(base_url) }
-    }
-
-    /// Sends a request and reads its answer as `T`, which must hold no error.
-    async fn call<T: DeserializeOwned>(
-        &self,
-        key: &SecretString,
-        request: RequestBuilder,
-        stake: Stake,
-    ) -> Result<T, ProviderError> {
-        let timeout = if stake == Stake::Submit { VIDEO_SUBMIT_TIMEOUT } else { ASK_TIMEOUT };
-        let request = request.bearer_auth(key.expose_secret()).timeout(timeout);
-        let answer = http::send(request, stake, MAX_JSON_BYTES).await?;
-        if let Ok(Envelope { base_resp: Some(Verdict { status_code, status_msg }), status }) =
-            serde_json::from_slice(&answer.body)
-            && status_code != 0
-        {
-            return Err(
-                answer.error(judge(status_code, &status), &format!("code {status_code}: {status_msg}"))
-            );
-        }
-        if !answer.status.is_success() {
-            return Err(answer.error(answer.class(), "an error without MiniMax's shape"));
-        }
-        answer.json()
-    }
-
     async fn ask<T: DeserializeOwned>(
         &self,
         key: &SecretString,
         path: &str,
         query: (&str, &str),
     ) -> Result<T, ProviderError> {
-        let url = Url::parse_with_params(&format!("{}{path}", self.base_url), [query]).map_err(|error| {
-            ProviderError::new(ErrorClass::Unavailable, format!("minimax's address: {error}"))
-        })?;
-        self.call(key, self.http.get(url), Stake::Ask).await
+        let url =
+            Url::parse_with_params(&format!("{}{path}", self.0.base_url), [query]).map_err(|error| {
+                ProviderError::new(ErrorClass::Unavailable, format!("minimax's address: {error}"))
+            })?;
+        self.0.call(key, self.0.http.get(url), Stake::Ask).await
     }
 
     /// Where the finished file can be downloaded for the next hours.
@@ -100,7 +72,7 @@ impl MiniMax {
 #[async_trait]
 impl Provider for MiniMax {
     fn name(&self) -> &'static str {
-        "minimax"
+        VENDOR.name
     }
 
     fn after_ambiguity(&self) -> AfterAmbiguity {
@@ -108,8 +80,9 @@ impl Provider for MiniMax {
     }
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
-        let request = self.http.post(format!("{}/v1/video_generation", self.base_url)).json(&request(call)?);
-        let taken: Submitted = self.call(&call.key, request, Stake::Submit).await?;
+        let request =
+            self.0.http.post(format!("{}/v1/video_generation", self.0.base_url)).json(&request(call)?);
+        let taken: Submitted = self.0.call(&call.key, request, Stake::Submit).await?;
         let task_id = text_of(&taken.task_id)
             .ok_or_else(|| ProviderError::new(ErrorClass::Ambiguous, "accepted without a task id"))?;
         Ok(pending(task_id, "queued at provider"))
@@ -156,6 +129,9 @@ fn request(call: &Call) -> Result<Value, ProviderError> {
     if let Some(resolution) = call.text("resolution") {
         body.insert("resolution".to_owned(), json!(resolution.to_ascii_uppercase()));
     }
+    if let Some(callback) = &call.callback_url {
+        body.insert("callback_url".to_owned(), json!(callback));
+    }
     Ok(body.into())
 }
 
@@ -165,21 +141,6 @@ fn whole_seconds(seconds: &Value) -> Option<u64> {
         Value::String(text) => text.parse().ok(),
         other => other.as_u64(),
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct Envelope {
-    base_resp: Option<Verdict>,
-    /// Of a task, where the answer is about one.
-    #[serde(default)]
-    status: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Verdict {
-    status_code: i64,
-    #[serde(default)]
-    status_msg: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,15 +170,6 @@ struct File {
     backup_download_url: Option<String>,
 }
 
-/// An id, which is a string in one answer and a number in the next.
-fn text_of(id: &Value) -> Option<String> {
-    match id {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 #[derive(Debug, PartialEq)]
 enum State {
     Queued,
@@ -231,30 +183,8 @@ fn state_of(status: &str) -> State {
     match status {
         "Preparing" | "Queueing" => State::Queued,
         "Success" => State::Done,
-        "Fail" => State::Failed,
+        FAILED => State::Failed,
         _ => State::Working,
-    }
-}
-
-/// What an error code means; beside the word that a task failed, every code is the reason for a verdict.
-fn judge(code: i64, status: &str) -> ErrorClass {
-    match (class_of(code), state_of(status)) {
-        (ErrorClass::Refused, _) => ErrorClass::Refused,
-        (_, State::Failed) => ErrorClass::Failed,
-        (class, _) => class,
-    }
-}
-
-fn class_of(code: i64) -> ErrorClass {
-    match code {
-        // 2038 is an account without the identity check, 2061 a plan without this model.
-        1004 | 2038 | 2049 | 2061 => ErrorClass::Auth,
-        1008 => ErrorClass::Quota,
-        1002 | 1039 | 1041 => ErrorClass::RateLimited,
-        1026 | 1027 => ErrorClass::Refused,
-        1042 | 2013 => ErrorClass::BadInput,
-        // 1000, 1001, 1024 and 1033 are faults of theirs; a code not listed is no verdict on the input.
-        _ => ErrorClass::Unavailable,
     }
 }
 
@@ -274,40 +204,6 @@ mod tests {
         check("success", State::Working);
         check("Archived", State::Working);
         check("", State::Working);
-    }
-
-    #[test]
-    fn codes_become_classes() {
-        let check = |code, expected| assert_eq!(class_of(code), expected, "{code}");
-        check(1000, ErrorClass::Unavailable);
-        check(1002, ErrorClass::RateLimited);
-        check(1004, ErrorClass::Auth);
-        check(1008, ErrorClass::Quota);
-        check(1026, ErrorClass::Refused);
-        check(1027, ErrorClass::Refused);
-        check(2013, ErrorClass::BadInput);
-        check(2049, ErrorClass::Auth);
-        check(2061, ErrorClass::Auth);
-        check(4242, ErrorClass::Unavailable);
-    }
-
-    #[test]
-    fn a_failed_task_is_a_verdict_whatever_its_code() {
-        let check =
-            |code, status: &str, expected| assert_eq!(judge(code, status), expected, "{code} {status}");
-        check(1000, "Fail", ErrorClass::Failed);
-        check(1027, "Fail", ErrorClass::Refused);
-        check(1000, "Processing", ErrorClass::Unavailable);
-        check(1002, "", ErrorClass::RateLimited);
-    }
-
-    #[test]
-    fn ids_come_as_text_or_number() {
-        let check = |id: Value, expected: Option<&str>| assert_eq!(text_of(&id).as_deref(), expected);
-        check(json!("205"), Some("205"));
-        check(json!(205), Some("205"));
-        check(json!(""), None);
-        check(Value::Null, None);
     }
 
     #[test]
