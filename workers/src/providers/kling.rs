@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
-    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
+    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, is_id},
 };
 
 /// How it is configured. The address is that outside China.
@@ -119,6 +119,16 @@ impl Kling {
     async fn ask(&self, key: &SecretString, kind: &str, id: &str) -> Result<Answer, ProviderError> {
         self.send(key, self.http.get(format!("{}/v1/videos/{kind}/{id}", self.base_url)), Stake::Ask).await
     }
+
+    /// Our own task as Kling sees it. An answer about another one says nothing of ours, least of all where its film is.
+    async fn look(&self, call: &Call, kind: &str, id: &str) -> Result<Step, ProviderError> {
+        let answer = self.ask(&call.key, kind, id).await?;
+        let task = read(&answer, Stake::Ask)?;
+        if task.task_id != id {
+            return Err(answer.nonsense("an answer about another task"));
+        }
+        step(kind, task)
+    }
 }
 
 #[async_trait]
@@ -143,8 +153,7 @@ impl Provider for Kling {
         let (kind, id) = provider_ref.split_once('/').ok_or_else(|| {
             ProviderError::new(ErrorClass::Broken, format!("{provider_ref:?} is no reference of kling"))
         })?;
-        let answer = self.ask(&call.key, kind, id).await?;
-        step(kind, read(&answer, Stake::Ask)?)
+        self.look(call, kind, id).await
     }
 
     async fn lookup(&self, call: &Call) -> Result<Option<Step>, ProviderError> {
@@ -251,13 +260,18 @@ fn read(answer: &Answer, stake: Stake) -> Result<Task, ProviderError> {
         }
         return Err(answer.error(answer.class(), "an error without Kling's shape"));
     };
+    let names_task = envelope.data["task_id"].as_str().is_some_and(is_id);
     if envelope.code != 0 || !answer.status.is_success() {
+        if stake == Stake::Submit && names_task {
+            return Err(answer.nonsense("an error that names a task"));
+        }
         let class = class_of(envelope.code, stake).unwrap_or_else(|| {
             if answer.status.is_success() { ErrorClass::Unavailable } else { answer.class() }
         });
         return Err(answer.error(class, &format!("code {}: {}", envelope.code, envelope.message)));
     }
-    serde_json::from_value(envelope.data).map_err(|_| answer.nonsense("the answer holds no task"))
+    let task = names_task.then(|| serde_json::from_value(envelope.data).ok()).flatten();
+    task.ok_or_else(|| answer.nonsense("the answer holds no task"))
 }
 
 /// Whether Kling itself, and not a proxy before it, says that it knows no such task.

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Pending, Provider, ProviderError, Step, Vendor,
-    http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, data_url},
+    http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, data_url, is_id},
 };
 
 /// How it is configured. The address is that outside China; keys of one region do not work in the other.
@@ -58,15 +58,17 @@ impl MiniMax {
         let timeout = if stake == Stake::Submit { VIDEO_SUBMIT_TIMEOUT } else { ASK_TIMEOUT };
         let request = request.bearer_auth(key.expose_secret()).timeout(timeout);
         let answer = http::send(request, stake, MAX_JSON_BYTES).await?;
-        if let Ok(Envelope { base_resp: Some(Verdict { status_code, status_msg }), status }) =
-            serde_json::from_slice(&answer.body)
-            && status_code != 0
-        {
-            return Err(
-                answer.error(judge(status_code, &status), &format!("code {status_code}: {status_msg}"))
-            );
+        let envelope: Envelope = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let Verdict { status_code, status_msg } = envelope.base_resp.unwrap_or_default();
+        let is_error = status_code != 0 || !answer.status.is_success();
+        if is_error && stake == Stake::Submit && text_of(&envelope.task_id).is_some() {
+            return Err(answer.nonsense("an error that names a task"));
         }
-        if !answer.status.is_success() {
+        if status_code != 0 {
+            let class = judge(status_code, envelope.status.as_str().unwrap_or_default());
+            return Err(answer.error(class, &format!("code {status_code}: {status_msg}")));
+        }
+        if is_error {
             return Err(answer.error(answer.class(), "an error without MiniMax's shape"));
         }
         answer.json()
@@ -167,15 +169,18 @@ fn whole_seconds(seconds: &Value) -> Option<u64> {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// What any answer may hold; a field of another type than usual does not hide the verdict beside it.
+#[derive(Debug, Default, Deserialize)]
 struct Envelope {
     base_resp: Option<Verdict>,
     /// Of a task, where the answer is about one.
     #[serde(default)]
-    status: String,
+    status: Value,
+    #[serde(default)]
+    task_id: Value,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Verdict {
     status_code: i64,
     #[serde(default)]
@@ -209,11 +214,11 @@ struct File {
     backup_download_url: Option<String>,
 }
 
-/// An id, which is a string in one answer and a number in the next.
+/// An id, which is a string in one answer and a number in the next. A number too long to be read exactly is none.
 fn text_of(id: &Value) -> Option<String> {
     match id {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if is_id(text) => Some(text.clone()),
+        Value::Number(number) if number.is_u64() => Some(number.to_string()),
         _ => None,
     }
 }
@@ -307,6 +312,8 @@ mod tests {
         check(json!("205"), Some("205"));
         check(json!(205), Some("205"));
         check(json!(""), None);
+        check(json!(2.05e30), None);
+        check(json!("20\u{0}5"), None);
         check(Value::Null, None);
     }
 

@@ -24,11 +24,15 @@ pub mod local;
 mod mapped;
 pub mod minimax;
 pub mod openai;
+#[cfg(test)]
+mod properties;
 pub mod replicate;
 #[allow(dead_code, reason = "text adapters come to it one by one")]
 mod sse;
 mod vendor;
 
+#[cfg(test)]
+pub(crate) use http::data_url;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
