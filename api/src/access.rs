@@ -177,7 +177,35 @@ fn forwarded(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
     use super::*;
+
+    #[test]
+    fn no_header_breaks_the_guard() {
+        let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
+        let value = || {
+            let wild = vec(any::<u8>(), 0..300);
+            let tame = "((?i)bearer )? ?(kiln_[a-zA-Z0-9_-]{0,50}|[a-z.]{0,9}|[0-9a-f.:, ]{0,60})".prop_map(String::into_bytes);
+            prop_oneof![wild, tame].prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok())
+        };
+        proptest!(config, |(values in vec(value(), 1..4), proxies in 0..4_usize)| {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append("x-forwarded-for", value.clone());
+            }
+            headers.insert("x-request-id", values[0].clone());
+            headers.insert(header::AUTHORIZATION, values[0].clone());
+            if let Ok(token) = bearer(&headers) {
+                let text = values[0].to_str().unwrap();
+                prop_assert!(text.ends_with(token.expose_secret()) || text.trim_end().ends_with(token.expose_secret()));
+                prop_assert!(!(is_access_token(&token) && token.expose_secret().starts_with(account::KEY_PREFIX)));
+            }
+            prop_assert!(request_id(&headers).is_none_or(|id| id.len() <= REQUEST_ID_LEN && !id.contains('\0')));
+            prop_assert!(proxies > 0 || forwarded(&headers, proxies).is_none());
+        });
+    }
 
     fn check(header: &'static str, proxies: usize, expected: Option<&str>) {
         let mut headers = HeaderMap::new();

@@ -124,6 +124,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_changed_anywhere_is_not_ours() {
+        use proptest::{prelude::*, sample::Index, test_runner::Config};
+
+        let (ours, now) = (tokens("one"), DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
+        let token = ours.issue(&opened(), now).unwrap().expose_secret().to_owned();
+        let config = || Config { cases: 400, failure_persistence: None, ..Config::default() };
+        proptest!(config(), |(at in any::<Index>(), other in "[a-zA-Z0-9._=-]{0,2}")| {
+            let mut changed = token.clone();
+            let at = at.index(token.len());
+            changed.replace_range(at..=at, &other);
+            prop_assume!(changed != token);
+            prop_assert_eq!(ours.read(&changed.clone().into(), now), Err(Refused::Invalid), "{} for {}", changed, token);
+        });
+        proptest!(config(), |(text in any::<String>(), parts in "[a-zA-Z0-9_-]{0,40}\\.[a-zA-Z0-9_-]{0,80}\\.[a-zA-Z0-9_-]{0,50}")| {
+            prop_assert_eq!(ours.read(&text.into(), now), Err(Refused::Invalid));
+            prop_assert_eq!(ours.read(&parts.into(), now), Err(Refused::Invalid));
+        });
+    }
+
+    #[test]
     fn only_what_we_signed_by_our_own_rule_is_read() {
         let (ours, now) = (tokens("one"), DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
         let refused =

@@ -364,7 +364,108 @@ pub fn page_limit(query: &mut Query) -> Result<i64, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
     use super::*;
+
+    fn config() -> Config {
+        Config { cases: 400, failure_persistence: None, ..Config::default() }
+    }
+
+    fn count(value: &Value) -> usize {
+        1 + match value {
+            Value::Array(items) => items.iter().map(count).sum(),
+            Value::Object(fields) => fields.values().map(count).sum::<usize>(),
+            _ => 0,
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 4.0)),
+            any::<String>().prop_map(Value::from),
+            "[\"\\\\,{\\[:]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 60, 6, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..6).prop_map(Value::from),
+                vec((any::<String>(), inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
+    fn no_body_holds_more_values_than_were_counted_before_it_was_read() {
+        proptest!(config(), |(value in json(), pretty in any::<bool>())| {
+            let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+            // A list or an object that is empty counts as one more.
+            let counted = count_values(&text);
+            prop_assert!(count(&value) <= counted + 1 && counted <= 2 * count(&value), "{value}: {counted}");
+            prop_assert_eq!(parse(&text).ok(), Some(value.clone()).filter(|value| !has_zero(value)));
+        });
+    }
+
+    #[test]
+    fn no_bytes_and_no_nesting_break_the_reader() {
+        proptest!(config(), |(bytes in vec(any::<u8>(), 0..200))| {
+            if let Ok(value) = parse(&bytes) {
+                prop_assert!(!has_zero(&value));
+            }
+            prop_assert!(form(&bytes).is_object());
+        });
+        proptest!(config(), |(depth in 1..20_000_usize, open in proptest::sample::select(&["[", "{\"a\":"][..]))| {
+            let whole = format!("{}1{}", open.repeat(depth), if open == "[" { "]" } else { "}" }.repeat(depth));
+            prop_assert_eq!(parse(whole.as_bytes()).is_ok(), depth < 128);
+            prop_assert!(parse(open.repeat(depth).as_bytes()).is_err());
+        });
+    }
+
+    #[test]
+    fn a_query_is_taken_or_refused_and_never_breaks() {
+        let pair = prop_oneof![
+            ("(limit|after|created_after|metadata)(\\[[a-z\\[\\]]{0,3}\\]?)?", any::<String>()),
+            (any::<String>(), "[+-]?[0-9]{1,30}"),
+            ("created_after", "[+-]?[0-9]{1,7}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[+-][0-9]{2}:[0-9]{2})"),
+        ];
+        proptest!(config(), |(pairs in vec(pair, 0..6))| {
+            let mut query = Query(pairs);
+            let limit = page_limit(&mut query);
+            prop_assert!(limit.is_err() || (1..=PAGE_MAX).contains(&limit.unwrap()));
+            if let Ok(Some(moment)) = moment(&mut query, "created_after") {
+                prop_assert!((1970..=9999).contains(&moment.year()), "{moment}");
+            }
+            let _ = query.take::<shared::id::JobId>("after");
+            let before = query.0.len();
+            let taken = query.take_map("metadata").count();
+            prop_assert_eq!(query.0.len() + taken, before);
+            prop_assert_eq!(query.0.is_empty(), query.finish().is_ok());
+        });
+    }
+
+    #[test]
+    fn an_error_names_a_field_whatever_was_sent() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form {
+            #[serde(rename = "name")]
+            _name: String,
+            #[serde(rename = "inner")]
+            _inner: Option<Inner>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Inner {
+            #[serde(rename = "count")]
+            _count: u8,
+        }
+        let field = prop_oneof![Just("name".to_owned()), Just("inner".to_owned()), any::<String>(), "[`.\"]{1,3}"];
+        proptest!(config(), |(fields in vec((field, json()), 0..4))| {
+            let _ = shape::<Form>(Value::Object(fields.into_iter().collect()));
+        });
+    }
 
     #[test]
     fn values_are_counted_where_they_are_and_not_in_texts() {

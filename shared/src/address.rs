@@ -45,7 +45,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
             let [c, d] = low.to_be_bytes();
             is_public_v4(Ipv4Addr::new(a, b, c, d))
         }
-        [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] => false,
+        // Documentation, old and new (RFC 9637), and protocol assignments, Teredo among them.
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x2001, 0..=0x1ff, ..] => false,
         // Global unicast is 2000::/3; all else is local, reserved or multicast.
         [first, ..] => first & 0xe000 == 0x2000,
     }
@@ -69,13 +70,19 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, String> {
         None => return Err("has no host".into()),
         Some(Host::Ipv4(address)) => !is_public_v4(address),
         Some(Host::Ipv6(address)) => !is_public_v6(address),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
     };
     if private && !allow_private {
         return Err("must not lead into a private network".into());
     }
     Ok(url)
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -107,6 +114,7 @@ mod tests {
             "2002:7f00:1::",
             "::127.0.0.1",
             "2001:db8::1",
+            "3fff::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -120,6 +128,7 @@ mod tests {
             "https://127.0.0.1/",
             "https://[::1]/",
             "https://localhost/x",
+            "https://localhost./x",
             "ftp://example.com",
             "https://2130706433/",
             "https://user@example.com/",

@@ -145,7 +145,26 @@ impl LeaseToken {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
     use super::*;
+
+    #[test]
+    fn any_id_survives_its_text_form_and_no_other_text_is_one() {
+        let config = || Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config(), |(bits in any::<u128>())| {
+            let id = JobId(Uuid::from_u128(bits));
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert_eq!(serde_json::from_value::<JobId>(serde_json::json!(id)).ok(), Some(id));
+            prop_assert!(id.to_string().parse::<AccountId>().is_err());
+        });
+        let near = "(job|JOB|acc|file)?_?[{]?[0-9a-fA-F-]{0,36}[}]?";
+        proptest!(config(), |(text in prop_oneof![near.prop_map(String::from), any::<String>(), "job_\\PC{0,32}"])| {
+            if let Ok(id) = text.parse::<JobId>() {
+                prop_assert!(text.starts_with("job_") && id.to_string().eq_ignore_ascii_case(&text), "{text}");
+            }
+        });
+    }
 
     #[test]
     fn an_id_survives_its_text_form() {

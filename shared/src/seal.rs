@@ -176,6 +176,20 @@ mod tests {
     }
 
     #[test]
+    fn no_bytes_but_what_was_sealed_open() {
+        use proptest::{collection::vec, prelude::*, test_runner::Config};
+
+        let sealer = sealer(1, &[2]);
+        let head = sealer.seal(CONTEXT, PLAIN)[..1 + KEY_ID_LEN].to_vec();
+        let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(bytes in vec(any::<u8>(), 0..100), plain in vec(any::<u8>(), 0..100), context in any::<String>())| {
+            prop_assert!(sealer.open(CONTEXT, &bytes).is_err());
+            prop_assert!(sealer.open(CONTEXT, &[&head[..], &bytes].concat()).is_err());
+            prop_assert_eq!(sealer.open(&context, &sealer.seal(&context, &plain)), Ok(plain));
+        });
+    }
+
+    #[test]
     fn the_key_before_a_rotation_still_opens_and_no_longer_seals() {
         let (before, rotated, after) = (sealer(1, &[]), sealer(2, &[1]), sealer(2, &[]));
         let sealed = before.seal(CONTEXT, PLAIN);

@@ -104,7 +104,27 @@ fn bad(field: &str, what: &str) -> ProviderError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
     use super::*;
+    use crate::providers::data_url;
+
+    #[test]
+    fn a_data_url_is_what_was_put_into_it_and_never_breaks() {
+        let config = || Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config(), |(bytes in vec(any::<u8>(), 1..200), mime_type in "[a-z]{1,9}/[a-z0-9.+-]{1,9}(; ?[a-z]=[a-z])?")| {
+            let file = InputFile { field: "image".into(), mime_type, bytes: bytes.clone().into() };
+            let url = data_url(&file);
+            prop_assert_eq!(decode("image", url.strip_prefix("data:").unwrap()).unwrap(), bytes);
+        });
+        let near = "[a-z/;]{0,12}(;base64)?,?[A-Za-z0-9+/= \n,_-]{0,40}";
+        proptest!(config(), |(text in prop_oneof![near.prop_map(String::from), any::<String>()])| {
+            match decode("image", &text) {
+                Ok(bytes) => prop_assert!(!bytes.is_empty() && bytes.len() < text.len() && text.contains(";base64,")),
+                Err(error) => prop_assert_eq!(error.class, ErrorClass::BadInput),
+            }
+        });
+    }
 
     #[test]
     fn a_data_url_is_decoded_or_refused_by_name() {

@@ -153,6 +153,7 @@ impl Resolve for PublicOnly {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::Config};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -194,5 +195,27 @@ mod tests {
         assert!(asked.0.starts_with("GET /film ") && asked.0.contains("secret"), "{}", asked.0);
         assert!(asked.1.starts_with("GET /moved ") && asked.1.contains("secret"), "{}", asked.1);
         assert!(asked.2.starts_with("GET /signed ") && !asked.2.contains("secret"), "{}", asked.2);
+    }
+
+    #[test]
+    fn no_address_breaks_the_guard_and_none_of_a_private_network_passes() {
+        let (guarded, open) = (Web::new(false).unwrap(), Web::new(true).unwrap());
+        let private = proptest::sample::select(vec!["127.1", "0x7f000001", "017700000001", "[::ffff:10.0.0.1]", "localhost.", "[64:ff9b::a00:1]"]);
+        let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(wild in any::<String>(), host in private, rest in "(:[0-9]{1,5})?[/?#][ -~]{0,10}")| {
+            for text in [wild.clone(), format!("https://{wild}"), format!("data:{wild}"), format!("http://{host}{rest}")] {
+                let _ = (open.get(&text), open.post(&text));
+                let _ = (guarded.get(&text), guarded.post(&text));
+            }
+            let url = format!("https://{host}{rest}");
+            prop_assert!(guarded.get(&url).is_err() && guarded.post(&url).is_err(), "{url}");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_home_has_no_public_address() {
+        for name in ["localhost", "localhost."] {
+            assert!(PublicOnly.resolve(name.parse().unwrap()).await.is_err(), "{name}");
+        }
     }
 }

@@ -295,7 +295,8 @@ fn unknown() -> ApiError {
 fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     for value in headers.get_all("prefer") {
         for preference in value.to_str().unwrap_or_default().split([',', ';']) {
-            if let Some(("wait", secs)) = preference.trim().split_once('=') {
+            let Some((name, secs)) = preference.split_once('=') else { continue };
+            if name.trim().eq_ignore_ascii_case("wait") {
                 let secs = u64::from_str(secs.trim().trim_matches('"')).unwrap_or(u64::MAX);
                 return wait_of("Prefer", secs).map(Some);
             }
@@ -310,4 +311,40 @@ fn wait_of(param: &str, secs: u64) -> Result<Duration, ApiError> {
         return Err(ApiError::bad_request("invalid_wait", param, message));
     }
     Ok(Duration::from_secs(secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
+    use super::*;
+
+    fn wait(values: &[&[u8]]) -> Option<Result<Option<Duration>, ApiError>> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("prefer", HeaderValue::from_bytes(value).ok()?);
+        }
+        Some(preferred_wait(&headers))
+    }
+
+    #[test]
+    fn whatever_is_preferred_nobody_waits_longer_than_the_limit() {
+        let config = || Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config(), |(value in proptest::collection::vec(any::<u8>(), 0..100), tail in "(, ?wait=[0-9\"a-z]{0,25}){0,2}")| {
+            let value = [&value[..], tail.as_bytes()].concat();
+            if let Some(Ok(Some(wait))) = wait(&[&value[..]]) {
+                prop_assert!(wait.as_secs() <= WAIT_SECS_MAX);
+            }
+        });
+        // As RFC 7240 writes it: names in either case, space around the equals sign, the value bare or quoted.
+        let preference = ("[wW][aA][iI][tT]", " ?", "[=]", " ?", "\"?");
+        proptest!(config(), |(secs in 0..200_u64, (name, before, equals, after, quote) in preference, other in "(respond-async[,;] ?)?")| {
+            let value = format!("{other}{name}{before}{equals}{after}{quote}{secs}{quote}");
+            let found = wait(&[&b"return=minimal"[..], value.as_bytes()]).unwrap();
+            match secs {
+                0..=WAIT_SECS_MAX => prop_assert_eq!(found.ok().flatten(), Some(Duration::from_secs(secs)), "{}", value),
+                _ => prop_assert!(found.is_err(), "{value}"),
+            }
+        });
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -38,6 +38,7 @@ const START_AHEAD: TimeDelta = TimeDelta::days(30);
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
     model: String,
+    #[serde(deserialize_with = "with_whole_numbers")]
     input: Value,
     webhook: Option<NewWebhook>,
     max_price: Option<i64>,
@@ -182,6 +183,29 @@ impl NewJob {
     }
 }
 
+/// An input in which whole numbers are written as such: 5.0 is an integer to JSON Schema, but not to vendors, and not to the
+/// tables of their words.
+fn with_whole_numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    Value::deserialize(deserializer).map(whole_numbers)
+}
+
+fn whole_numbers(value: Value) -> Value {
+    /// Beyond, a float is exact to no unit.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole, and the range was just checked")]
+            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT_MAX => json!(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, whole_numbers(value))).collect()
+        }
+        other => other,
+    }
+}
+
 impl NewWebhook {
     fn check(self, allow_private: bool) -> Result<Webhook, ApiError> {
         let invalid = |message| ApiError::bad_request("invalid_webhook", "webhook.url", message);
@@ -288,13 +312,14 @@ fn no_route(model: &Model) -> ApiError {
     ApiError::bad_request("no_route", "routing", message)
 }
 
-/// The Idempotency-Key, bare or as a quoted string.///
+/// The Idempotency-Key, bare or as a quoted string.
+///
 /// # Errors
 /// 400 when it is none.
 pub fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Idempotency>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().unwrap_or_default().trim().trim_matches('"');
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_LEN {
+    if key.trim().is_empty() || key.len() > IDEMPOTENCY_KEY_LEN {
         let message = format!("an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_LEN} visible ASCII characters");
         return Err(ApiError::bad_request("invalid_idempotency_key", "Idempotency-Key", message));
     }
@@ -305,7 +330,83 @@ pub fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Ide
 fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let parts: Vec<_> = text.split('-').collect();
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_nothing = |part: &str| part.bytes().all(|byte| byte == b'0');
     let well_formed = parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        && parts.iter().all(|part| part.bytes().all(is_hex))
+        && parts[0] != "ff"
+        && !is_nothing(parts[1])
+        && !is_nothing(parts[2]);
     well_formed.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::{prelude::*, test_runner::Config};
+
+    use super::*;
+
+    fn config() -> Config {
+        Config { cases: 500, failure_persistence: None, ..Config::default() }
+    }
+
+    fn with(name: &'static str, value: &[u8]) -> Option<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_bytes(value).ok()?);
+        Some(headers)
+    }
+
+    #[test]
+    fn a_whole_number_is_written_as_one_however_it_came() {
+        let check = |sent: &str, kept: Value| {
+            assert_eq!(whole_numbers(serde_json::from_str(sent).unwrap()), kept, "{sent}");
+        };
+        check("5.0", json!(5));
+        check("-2e3", json!(-2000));
+        check("0.5", json!(0.5));
+        check("1e300", json!(1e300));
+        check("18446744073709551615", json!(u64::MAX));
+        check(r#"{"a": [1.0, "1.0", {"b": 4.0}]}"#, json!({"a": [1, "1.0", {"b": 4}]}));
+    }
+
+    #[test]
+    fn a_key_means_the_same_bare_and_quoted_and_is_never_empty_or_too_long() {
+        proptest!(config(), |(value in proptest::collection::vec(any::<u8>(), 0..300))| {
+            let Some(headers) = with("idempotency-key", &value) else { return Ok(()) };
+            if let Ok(key) = idempotency(&headers, Vec::new()) {
+                let key = key.unwrap().key;
+                prop_assert!((1..=IDEMPOTENCY_KEY_LEN).contains(&key.len()) && key.is_ascii(), "{key:?}");
+                prop_assert!(!key.contains('\0') && !key.trim().is_empty(), "{key:?}");
+            }
+        });
+        proptest!(config(), |(word in "[!#-~]{1,255}")| {
+            for value in [word.clone(), format!("\"{word}\""), format!("  {word} ")] {
+                let key = idempotency(&with("idempotency-key", value.as_bytes()).unwrap(), Vec::new());
+                prop_assert_eq!(&key.ok().flatten().unwrap().key, &word);
+            }
+        });
+    }
+
+    #[test]
+    fn a_trace_is_kept_as_it_came_and_only_in_the_form_of_the_standard() {
+        let kept = |value: &[u8]| with("traceparent", value).and_then(|headers| traceparent(&headers));
+        proptest!(config(), |(value in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")| {
+            let is_nothing = value[3..35].bytes().all(|byte| byte == b'0') || value[36..52].bytes().all(|byte| byte == b'0');
+            let expected = (!value.starts_with("ff") && !is_nothing).then(|| value.clone());
+            prop_assert_eq!(kept(value.as_bytes()), expected);
+        });
+        proptest!(config(), |(value in proptest::collection::vec(any::<u8>(), 0..80))| {
+            prop_assert_eq!(kept(&value), None);
+        });
+        for bad in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            assert_eq!(kept(bad.as_bytes()), None, "{bad}");
+        }
+    }
 }

@@ -54,7 +54,22 @@ impl fmt::Debug for Email {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
     use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_is_plain_and_is_read_again_as_itself() {
+        let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
+        let near = "[ \"'<>(),;:\\\\\\[\\]@a-zA-Z0-9._+%=!#$&*/?^`{|}~\r\n\t\u{0}-]{1,30}@[a-zA-Z0-9.@_\\[\\]:-]{0,20}";
+        proptest!(config, |(text in prop_oneof![4 => near.prop_map(String::from), 1 => any::<String>()])| {
+            let Ok(email) = text.parse::<Email>() else { return Ok(()) };
+            let kept = email.as_str();
+            prop_assert!(kept.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>(),;:\\[]".contains(&byte)), "{kept:?}");
+            prop_assert!(kept.matches('@').count() == 1 && !kept.contains(|c: char| c.is_ascii_uppercase()), "{kept:?}");
+            prop_assert_eq!(kept.parse::<Email>(), Ok(email.clone()));
+        });
+    }
 
     #[test]
     fn an_address_is_read_in_lower_case_and_never_shown() {

@@ -247,6 +247,19 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_read_as_it_is_shown() {
+        use proptest::{prelude::*, test_runner::Config};
+
+        let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+        let near = "(([0-9]{1,3}\\.){3}[0-9]{1,3}|[0-9a-f:.%]{0,40})(/[0-9]{0,3})?";
+        proptest!(config, |(text in prop_oneof![near.prop_map(String::from), any::<String>()])| {
+            if let Ok(network) = text.parse::<Network>() {
+                prop_assert_eq!(network.to_string().parse(), Ok(network));
+            }
+        });
+    }
+
+    #[test]
     fn a_network_is_read_as_people_write_it() {
         let check = |text: &str, shown: &str| assert_eq!(text.parse::<Network>().unwrap().to_string(), shown);
         check("10.1.2.3/8", "10.0.0.0/8");

@@ -86,7 +86,22 @@ pub async fn ring(db: &PgPool, job: JobId, now: DateTime<Utc>) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index, test_runner::Config};
+
     use super::*;
+
+    #[test]
+    fn no_word_but_its_own_rings_for_a_job() {
+        let (bell, job) = (Doorbell::new(&"one".into(), String::new()), JobId::new());
+        let word = bell.word(job);
+        let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(at in any::<Index>(), other in "[a-zA-Z0-9_=-]{0,2}", wild in any::<String>())| {
+            let (mut changed, at) = (word.clone(), at.index(word.len()));
+            changed.replace_range(at..=at, &other);
+            prop_assert_eq!(bell.knows(job, &changed), changed == word, "{}", changed);
+            prop_assert!(!bell.knows(job, &wild));
+        });
+    }
 
     #[test]
     fn an_address_is_known_for_its_job_and_deployment_alone() {

@@ -358,7 +358,30 @@ fn moment(at: DateTime<Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
     use super::*;
+
+    #[test]
+    fn whatever_an_account_is_called_its_mails_have_one_subject_and_no_links_of_its_own() {
+        let part = prop_oneof![
+            any::<String>(),
+            "(https?|HTTP|ftp)?:?[/\\\\]{0,2}(www\\.)?[a-z]{1,5}[.\u{3002}][a-z]{2}/?[a-z]{0,3}".prop_map(String::from),
+            "[ \r\n\t\u{0}\u{7}\u{85}\u{2028}\u{202e}\u{200b}\u{feff}]{1,3}".prop_map(String::from),
+        ];
+        let name = proptest::collection::vec(part, 0..6).prop_map(|parts| parts.concat());
+        let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(name in name)| {
+            let link = "https://kiln.example/accept?token=x".to_owned();
+            let news = News::Invitation { account_name: name.clone(), role: "developer".into(), link: link.clone() };
+            let Content { subject, text, .. } = news.render();
+            prop_assert!(!subject.contains(char::is_control) && subject.chars().count() < 100, "{subject:?}");
+            prop_assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || is_invisible(c))), "{text:?}");
+            let others = text.replace(&link, "").to_lowercase();
+            prop_assert!(!others.contains("://") && !others.contains("www."), "{others}");
+            prop_assert_eq!(others.lines().count(), 7, "{}", others);
+        });
+    }
 
     fn every_kind() -> Vec<News> {
         let (account_name, plan) = ("Example Ltd".to_owned(), "Pro".to_owned());

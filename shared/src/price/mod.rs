@@ -8,6 +8,8 @@
 #![deny(clippy::float_arithmetic)]
 
 mod metered;
+#[cfg(test)]
+mod properties;
 mod publish;
 mod quote;
 mod rule;

@@ -88,7 +88,7 @@ impl<'a> Wanted<'a> {
 
     /// How many results are asked for.
     fn count(self) -> u64 {
-        self.field("n").and_then(Value::as_u64).unwrap_or(1).max(1)
+        self.field("n").and_then(whole).unwrap_or(1).max(1)
     }
 
     /// Millions of pixels of one picture, where the input says how large.
@@ -100,7 +100,7 @@ impl<'a> Wanted<'a> {
 
     /// The limit that the input sets for one answer.
     fn completion_limit(self) -> Option<u64> {
-        ["max_completion_tokens", "max_tokens"].iter().find_map(|name| self.field(name)?.as_u64())
+        ["max_completion_tokens", "max_tokens"].iter().find_map(|name| whole(self.field(name)?))
     }
 
     fn seconds(self) -> Option<Decimal> {
@@ -276,6 +276,11 @@ pub fn decimal(value: &Value) -> Option<Decimal> {
     text.parse().or_else(|_| Decimal::from_scientific(&text)).ok()
 }
 
+/// A whole number, also one that is written as 4.0: to JSON Schema it is an integer all the same.
+fn whole(value: &Value) -> Option<u64> {
+    decimal(value).filter(Decimal::is_integer).and_then(|number| u64::try_from(number).ok())
+}
+
 fn widen(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
@@ -305,6 +310,7 @@ mod tests {
         check(json!({ "per": "request", "tokens": 1 }), json!({ "n": 4 }), "1", "1");
         check(json!({ "per": "image", "tokens": 1 }), json!({}), "1", "1");
         check(json!({ "per": "image", "tokens": 1 }), json!({ "n": 4 }), "4", "4");
+        check(json!({ "per": "image", "tokens": 1 }), json!({ "n": 4.0 }), "4", "4");
         check(json!({ "per": "second", "tokens": 1 }), json!({}), "5", "5");
         check(json!({ "per": "second", "tokens": 1 }), json!({ "seconds": 10 }), "10", "10");
         check(json!({ "per": "character", "tokens": 1 }), json!({ "text": "жаба" }), "4", "4");
@@ -323,6 +329,7 @@ mod tests {
         let rule = json!({ "per": "completion_token", "tokens": 1, "most": 4000 });
         check(rule.clone(), json!({}), "4000", "500");
         check(rule.clone(), json!({ "max_tokens": 20 }), "20", "20");
+        check(rule.clone(), json!({ "max_tokens": 2e1 }), "20", "20");
         check(rule.clone(), json!({ "max_tokens": 1000, "n": 3 }), "3000", "1500");
         check(rule, json!({ "max_tokens": 100_000 }), "4000", "500");
     }

@@ -80,7 +80,9 @@ impl From<OneOrMany> for Values {
 impl From<Values> for OneOrMany {
     fn from(values: Values) -> Self {
         match <[Value; 1]>::try_from(values.0) {
-            Ok([value]) => Self::One(value),
+            // A list that stands alone would be read as several values.
+            Ok([value]) if !value.is_array() => Self::One(value),
+            Ok([value]) => Self::Many(vec![value]),
             Err(values) => Self::Many(values),
         }
     }
@@ -312,7 +314,7 @@ fn check_covered<T: Tariff>(rules: &[T], meter: Meter, schema: &Value) -> Result
 
 /// Decimals as whole numbers or in quotes; a float would not be what was written.
 mod exact {
-    use std::{fmt, str::FromStr};
+    use std::fmt;
 
     use rust_decimal::Decimal;
     use serde::{Deserializer, Serializer, de};
@@ -335,7 +337,7 @@ mod exact {
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Decimal, E> {
-            let read = Decimal::from_str(text.trim());
+            let read = Decimal::from_str_exact(text.trim());
             read.map(|number| number.normalize())
                 .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
         }

@@ -69,6 +69,31 @@ mod tests {
     }
 
     #[test]
+    fn any_mail_can_be_put_together_and_has_one_head() {
+        use proptest::{prelude::*, test_runner::Config};
+
+        let near = "[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]{1,20}@[a-zA-Z0-9-]{1,12}(\\.[a-zA-Z0-9-]{1,8}){1,2}";
+        let from: Mailbox = "Kiln <no-reply@example.com>".parse().unwrap();
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(to in near, subject in any::<String>(), text in any::<String>())| {
+            // Whoever could register can be written to.
+            let Ok(email) = to.parse::<shared::account::Email>() else { return Ok(()) };
+            let to: Address = email.as_str().parse().map_err(|error| TestCaseError::fail(format!("{email:?} {to}: {error}")))?;
+            let content = Content { subject, text, link: None };
+            let message = compose(&from, to, MailId::new(), &content, now).unwrap().formatted();
+            let end = message.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+            let head = String::from_utf8(message[..end].to_vec()).unwrap();
+            let names = head.lines().filter(|line| !line.starts_with([' ', '\t'])).filter_map(|line| line.split_once(':'));
+            let mut names: Vec<_> = names.map(|(name, _)| name).collect();
+            names.sort_unstable();
+            prop_assert_eq!(names, [
+                "Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From", "MIME-Version", "Message-ID", "Subject", "To",
+            ], "{}", head);
+        });
+    }
+
+    #[test]
     fn a_subject_cannot_add_headers() {
         let text = composed("hello\r\nBcc: all@example.com\r\n\r\nother words");
         assert!(!text.to_lowercase().contains("\r\nbcc:"), "{text}");

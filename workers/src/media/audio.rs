@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
+    io::{BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -18,12 +18,13 @@ use symphonia::core::{
     meta::MetadataOptions,
 };
 
-use super::{Format, Measures, MediaError, Verified, ogg};
+use super::{Format, Measures, MediaError, Verified, boxes, ogg};
 
 /// Longest sound that is decoded; no model here makes or takes more than an hour.
 const MAX_SECONDS: u64 = 4 * 3600;
 
-/// Share of the declared frames that must be there. The rest allows for encoder padding that decoders trim.
+/// Share of the declared frames that must be there. The rest allows for encoder padding that decoders trim; what is not
+/// compressed with loss has none.
 const MIN_PERCENT_OF_DECLARED: u64 = 95;
 
 /// From here on a length in a WAV header is a placeholder (0x7FFF_FFFF or 0xFFFF_FFFF, less the header).
@@ -54,6 +55,10 @@ pub(super) fn measure(path: &Path, format: Format) -> Result<Measures, MediaErro
     {
         return Ok(Measures::of_sound(seconds));
     }
+    if format == Format::M4a {
+        let size = std::fs::metadata(path)?.len();
+        boxes::check_outermost(&mut BufReader::new(File::open(path)?), size)?;
+    }
     let mut hint = Hint::new();
     hint.with_extension(format.extension());
     let source = MediaSourceStream::new(Box::new(File::open(path)?), Default::default());
@@ -70,8 +75,10 @@ pub(super) fn measure(path: &Path, format: Format) -> Result<Measures, MediaErro
         Format::Wav => declared.is_some_and(|frames| !is_placeholder(frames, &params)),
         _ => true,
     };
+    let percent = if matches!(format, Format::Wav | Format::Flac) { 100 } else { MIN_PERCENT_OF_DECLARED };
+    // A header may claim any number, so nothing may overflow.
     if let Some(declared) = declared.filter(|_| is_fact)
-        && frames < declared * MIN_PERCENT_OF_DECLARED / 100
+        && frames.saturating_mul(100) < declared.saturating_mul(percent)
     {
         return Err(MediaError::Undecodable(format!(
             "only {frames} of {declared} declared frames are there"
@@ -194,7 +201,7 @@ mod tests {
     #[test]
     fn a_cut_wav_is_refused() {
         let bytes = samples::wav(8000, 12_000);
-        for percent in [10, 50, 90] {
+        for percent in [10, 50, 90, 99] {
             let file = samples::file(&bytes[..bytes.len() * percent / 100]);
             assert!(
                 matches!(verify(file.path(), Kind::Audio), Err(MediaError::Undecodable(_))),

@@ -1,10 +1,11 @@
 //! Walks the pages of an Ogg file, whatever they hold.
 //!
 //! Every page carries a checksum and a length, and the last one a flag, so damage and cuts show without decoding;
-//! decoders alone would take a cut stream for a short one. For Opus, which has no decoder here, the pages also tell
+//! decoders alone would take a cut stream for a short one. A file may hold several streams, and each has to end. For Opus, which has no decoder here, the pages also tell
 //! how long the sound is. Facts from RFC 3533 (pages) and RFC 7845 (Opus in Ogg).
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufReader, ErrorKind, Read},
     ops::Range,
@@ -31,6 +32,9 @@ const NO_POSITION: u64 = u64::MAX;
 /// One page, its checksum already found right.
 struct Page {
     granule: u64,
+    /// Which stream it belongs to.
+    serial: u32,
+    is_first: bool,
     is_last: bool,
     body: Vec<u8>,
 }
@@ -39,14 +43,22 @@ struct Page {
 pub(super) fn check(path: &Path) -> Result<Option<f64>, MediaError> {
     let mut reader = BufReader::new(File::open(path)?);
     let first = next_page(&mut reader)?.ok_or(MediaError::Empty)?;
-    let (mut end, mut is_finished) = (0, first.is_last);
+    let (mut end, mut open) = (0, BTreeSet::new());
+    if !first.is_last {
+        open.insert(first.serial);
+    }
     while let Some(page) = next_page(&mut reader)? {
         if page.granule != NO_POSITION {
             end = end.max(page.granule);
         }
-        is_finished |= page.is_last;
+        if page.is_first {
+            open.insert(page.serial);
+        }
+        if page.is_last {
+            open.remove(&page.serial);
+        }
     }
-    if !is_finished {
+    if !open.is_empty() {
         return Err(MediaError::Undecodable("the ogg file has no last page".to_owned()));
     }
     if !first.body.starts_with(OPUS_MAGIC) {
@@ -78,13 +90,14 @@ fn next_page(reader: &mut impl Read) -> Result<Option<Page>, MediaError> {
     fill(reader, &mut body)?;
 
     let granule = u64::from_le_bytes(header[6..14].try_into().expect("eight bytes were taken"));
-    let is_last = header[5] & 0x04 != 0;
+    let serial = u32::from_le_bytes(header[14..18].try_into().expect("four bytes were taken"));
+    let (is_first, is_last) = (header[5] & 0x02 != 0, header[5] & 0x04 != 0);
     let claimed = u32::from_le_bytes(header[22..26].try_into().expect("four bytes were taken"));
     header[22..26].fill(0);
     if checksum([&header[..], &segments, &body]) != claimed {
         return Err(MediaError::Undecodable("a page of the ogg file is damaged".to_owned()));
     }
-    Ok(Some(Page { granule, is_last, body }))
+    Ok(Some(Page { granule, serial, is_first, is_last, body }))
 }
 
 fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), MediaError> {
@@ -104,12 +117,12 @@ fn checksum(parts: [&[u8]; 3]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::media::{Kind, samples, verify};
 
     /// Two header pages and two seconds of sound on two pages.
-    fn opus() -> Vec<u8> {
+    pub(in crate::media) fn opus() -> Vec<u8> {
         let mut head = b"OpusHead\x01\x01".to_vec();
         head.extend(312u16.to_le_bytes());
         head.extend([0x80, 0xBB, 0, 0, 0, 0, 0]);
@@ -120,7 +133,7 @@ mod tests {
         file
     }
 
-    fn page(flags: u8, granule: u64, number: u32, body: &[u8]) -> Vec<u8> {
+    pub(in crate::media) fn page(flags: u8, granule: u64, number: u32, body: &[u8]) -> Vec<u8> {
         let mut header = b"OggS\x00".to_vec();
         header.push(flags);
         header.extend(granule.to_le_bytes());
@@ -154,6 +167,15 @@ mod tests {
             let error = verify(samples::file(&bytes).path(), Kind::Audio).unwrap_err();
             assert_eq!(error.to_string(), "the file cannot be decoded: the ogg file has no last page");
         }
+    }
+
+    #[test]
+    fn a_second_stream_has_to_end_as_well() {
+        let whole = opus();
+        let next = page(0x02, 0, 0, b"OpusHead\x01\x01\x38\x01");
+        assert!(verify(samples::file(&[&whole[..], &whole].concat()).path(), Kind::Audio).is_ok());
+        let error = verify(samples::file(&[whole, next].concat()).path(), Kind::Audio).unwrap_err();
+        assert_eq!(error.to_string(), "the file cannot be decoded: the ogg file has no last page");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{io::Cursor, path::Path};
 use fast_image_resize::Resizer;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
-use super::{Format, Measures, MediaError, contents};
+use super::{Format, Measures, MediaError, contents, ends::reaches_end};
 
 /// Most pixels of an image that is opened; four times what the largest image models make.
 const MAX_PIXELS: u64 = 64 * 1_000_000;
@@ -22,8 +22,9 @@ const MAX_FILE_BYTES: u64 = 128 * 1024 * 1024;
 /// Decodes the image at `path` fully and tells its dimensions as displayed.
 pub(super) fn measure(path: &Path, format: Format) -> Result<Measures, MediaError> {
     let bytes = contents(path, MAX_FILE_BYTES)?;
-    if format == Format::Jpeg && !reaches_jpeg_end(&bytes) {
-        return Err(MediaError::Undecodable("the jpeg ends before its end marker".to_owned()));
+    if !reaches_end(&bytes, format) {
+        let kind = format.extension();
+        return Err(MediaError::Undecodable(format!("the {kind} ends before the mark of its end")));
     }
     let image = decode(&bytes)?;
     Ok(Measures::of_picture(image.width(), image.height()))
@@ -83,40 +84,6 @@ fn judge(error: ImageError) -> MediaError {
     }
 }
 
-/// Whether the JPEG runs to its end marker.
-///
-/// The decoder is forgiving and fills a missing lower half with grey; a cut download must not pass for a result.
-fn reaches_jpeg_end(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xDA;
-    const END_OF_IMAGE: u8 = 0xD9;
-
-    let mut at = 2;
-    while let Some(&[0xFF, marker]) = bytes.get(at..at + 2) {
-        match marker {
-            END_OF_IMAGE => return true,
-            // Fill bytes and markers that stand alone.
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD8 => at += 2,
-            _ => {
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
-                at += 2 + usize::from(u16::from_be_bytes([high, low]));
-                if marker == START_OF_SCAN {
-                    let Some(next) = next_marker(bytes, at) else { return false };
-                    at = next;
-                }
-            }
-        }
-    }
-    false
-}
-
-/// Where compressed data that begins at `from` gives way to a marker other than a restart.
-fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
-    let data = bytes.get(from..)?;
-    let found = data.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7))?;
-    Some(from + found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,10 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_without_its_last_bytes_is_refused() {
-        let bytes = samples::jpeg(64, 48);
-        let file = samples::file(&bytes[..bytes.len() - 2]);
-        assert!(matches!(verify(file.path(), Kind::Image), Err(MediaError::Undecodable(_))));
+    fn an_image_without_its_last_byte_is_refused() {
+        for bytes in [
+            samples::png(64, 48),
+            samples::jpeg(64, 48),
+            samples::encoded(64, 48, image::ImageFormat::WebP),
+            samples::encoded(64, 48, image::ImageFormat::Gif),
+        ] {
+            let file = samples::file(&bytes[..bytes.len() - 1]);
+            let error = verify(file.path(), Kind::Image).unwrap_err();
+            assert!(matches!(error, MediaError::Undecodable(_)), "{error}");
+        }
     }
 
     #[test]

@@ -141,7 +141,11 @@ pub fn mp4(width: u16, height: u16, frames: u8) -> Vec<u8> {
 
 /// As [`mp4`], with the index at the start, as files for streaming have it.
 pub fn mp4_for_streaming(width: u16, height: u16, frames: u8) -> Vec<u8> {
-    let bytes = mp4(width, height, frames);
+    index_first(&mp4(width, height, frames))
+}
+
+/// The same film or sound with its index before its samples.
+pub fn index_first(bytes: &[u8]) -> Vec<u8> {
     let box_at = |name: &[u8]| bytes.windows(4).rposition(|found| found == name).unwrap() - 4;
     let (data, index) = (bytes.windows(4).position(|found| found == b"mdat").unwrap() - 4, box_at(b"moov"));
     let mut moov = bytes[index..].to_vec();

@@ -1,7 +1,8 @@
 //! Judges SVG drawings as text.
 //!
 //! An SVG served from our storage is opened by browsers, so besides being whole it must not be able to run anything:
-//! scripts, event attributes, `javascript:` links and entities (the billion-laughs bomb) are refused. Deliberately
+//! scripts, event attributes, `javascript:` links however they are spelt, and a grammar of its own are refused: that could
+//! define entities (the billion-laughs bomb) or give every element an event attribute. Deliberately
 //! absent: a full XML parser and rendering.
 
 use std::path::Path;
@@ -12,7 +13,8 @@ use super::{Measures, MediaError, contents};
 const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What may never occur in a drawing, in lower case.
-const FORBIDDEN: [&str; 6] = ["<script", ":script", "<!entity", "javascript:", "<foreignobject", "<iframe"];
+const FORBIDDEN: [&str; 7] =
+    ["<script", ":script", "<!entity", "<!attlist", "<foreignobject", "<iframe", ":iframe"];
 
 /// Reads the drawing at `path` and tells the size it declares, where it declares one in pixels.
 pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
@@ -22,12 +24,15 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
 
     let start = text.find("<svg").ok_or_else(|| damage("no svg element"))?;
     let (root, _) = text[start..].split_once('>').ok_or_else(|| damage("the svg element is cut"))?;
-    if !root.ends_with('/') && !ends_whole(&text) {
+    let lower = text.to_ascii_lowercase();
+    if !root.ends_with('/') && !(ends_whole(&text) && closes_each(&lower)) {
         return Err(damage("the svg has no end"));
     }
-    let lower = text.to_ascii_lowercase();
     if let Some(word) = FORBIDDEN.iter().find(|word| lower.contains(**word)) {
         return Err(MediaError::Undecodable(format!("the svg holds {word}")));
+    }
+    if as_a_link_is_read(&lower).contains("javascript:") {
+        return Err(damage("the svg holds javascript:"));
     }
     if holds_event_attribute(&lower) {
         return Err(damage("the svg holds an event attribute"));
@@ -41,6 +46,37 @@ fn ends_whole(text: &str) -> bool {
     let Some(after) = after.trim_start().strip_prefix('>') else { return false };
     let after = after.trim();
     after.is_empty() || (after.starts_with("<!--") && after.ends_with("-->"))
+}
+
+/// Whether each `svg` that is opened is closed as well: one may hold others, and a cut behind an inner one looks whole.
+/// `text` is lower case.
+fn closes_each(text: &str) -> bool {
+    let opened = text.match_indices("<svg").filter(|(at, name)| {
+        let rest = &text[at + name.len()..];
+        let is_name_over = rest.starts_with(|c: char| c.is_ascii_whitespace() || c == '>');
+        is_name_over && rest.split_once('>').is_some_and(|(tag, _)| !tag.ends_with('/'))
+    });
+    text.matches("</svg").count() >= opened.count()
+}
+
+/// The text as browsers read an address in it: characters by their numbers are written out, line breaks and tabs are passed
+/// over. `text` is lower case.
+fn as_a_link_is_read(text: &str) -> String {
+    let mut pieces = text.split("&#");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (number, rest) = piece.split_once(';').unwrap_or(("", piece));
+        let code = match number.strip_prefix('x') {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => number.parse(),
+        };
+        match code.ok().and_then(char::from_u32) {
+            Some(c) => plain.extend(c.to_lowercase().chain(rest.chars())),
+            None => plain.push_str(piece),
+        }
+    }
+    plain.retain(|c| !matches!(c, '\t' | '\n' | '\r'));
+    plain
 }
 
 /// Whether some attribute is called `on…`, such as `onload`; `text` is lower case.
@@ -91,6 +127,9 @@ mod tests {
     fn a_cut_drawing_is_refused() {
         check("<svg width=\"640\"><path d=\"M0 0", Err("has no end"));
         check("<svg width=\"640", Err("is cut"));
+        let nested = "<svg><svg><path/></svg><svg/><path/></svg>";
+        check(nested, Ok((None, None)));
+        check(&nested[..nested.find("<svg/>").unwrap()], Err("has no end"));
     }
 
     #[test]
@@ -100,6 +139,13 @@ mod tests {
         check("<svg onload=\"x()\"></svg>", Err("event attribute"));
         check("<svg><a href=\"JavaScript:x()\"/></svg>", Err("javascript:"));
         check("<svg><!ENTITY a \"b\"></svg>", Err("<!entity"));
+        for spelt in ["&#106;avascript:x()", "&#x0006A;ava&#10;script&#58;x()", "java\tscript:x()"] {
+            check(&format!("<svg><a href=\"{spelt}\"/></svg>"), Err("javascript:"));
+        }
+        check(
+            "<!DOCTYPE svg [<?a > <svg ?><!ATTLIST svg onload CDATA \"x()\">]><svg></svg>",
+            Err("<!attlist"),
+        );
     }
 
     #[test]

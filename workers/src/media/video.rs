@@ -5,33 +5,23 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
-    panic::{AssertUnwindSafe, catch_unwind},
+    io::{BufReader, Seek, SeekFrom},
     path::Path,
 };
 
-use re_mp4::{
-    BoxHeader, BoxType, HEADER_SIZE, MoofBox, MoovBox, Mp4, ReadBox, StsdBoxContent, Track, TrackKind,
-};
+use re_mp4::{Mp4, StsdBoxContent, Track, TrackKind};
 
-use super::{Measures, MediaError};
-
-/// Most samples an index may claim, over nine hours of 60 frames a second; a few forged bytes can claim billions,
-/// and the parser would make room for each.
-const MAX_SAMPLES: u64 = 2_000_000;
+use super::{Measures, MediaError, boxes};
 
 /// Walks the index of the video at `path` and tells its dimensions and length.
 pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     let size = std::fs::metadata(path)?.len();
     let mut reader = BufReader::new(File::open(path)?);
 
-    // The parser indexes its tables without looking, so a forged index makes it panic; that is a verdict too.
-    let parsed = catch_unwind(AssertUnwindSafe(|| {
-        check_claims(&mut reader, size)?;
-        reader.seek(SeekFrom::Start(0))?;
-        Mp4::read(&mut reader, size).map_err(damaged)
-    }));
-    let mp4 = parsed.map_err(|_| MediaError::Undecodable("the index contradicts itself".to_owned()))??;
+    boxes::check(&mut reader, size)?;
+    reader.seek(SeekFrom::Start(0))?;
+    // The parser indexes its tables without looking, so an index that contradicts itself makes it panic.
+    let mp4 = Mp4::read(&mut reader, size).map_err(damaged)?;
 
     let mut picture = None;
     for track in mp4.tracks().values() {
@@ -46,46 +36,6 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
         return Err(MediaError::Undecodable(format!("the picture is {width}x{height}")));
     }
     Ok(Measures { duration_seconds: Some(seconds(track)?), ..Measures::of_picture(width, height) })
-}
-
-/// Adds up the samples that the index claims before anything is allocated for them.
-fn check_claims(reader: &mut (impl Read + Seek), size: u64) -> Result<(), MediaError> {
-    let mut claimed: u64 = 0;
-    loop {
-        let at = reader.stream_position()?;
-        if at >= size {
-            break;
-        }
-        let header = BoxHeader::read(reader).map_err(damaged)?;
-        if header.size == 0 {
-            break;
-        }
-        if header.size < HEADER_SIZE || header.size > size {
-            return Err(MediaError::Undecodable("a box is larger than the file".to_owned()));
-        }
-        let body = reader.stream_position()?;
-        claimed += match header.name {
-            BoxType::MoovBox => samples_of_movie(&MoovBox::read_box(reader, header.size).map_err(damaged)?),
-            BoxType::MoofBox => {
-                samples_of_fragment(&MoofBox::read_box(reader, header.size).map_err(damaged)?)
-            }
-            _ => 0,
-        };
-        if claimed > MAX_SAMPLES {
-            return Err(MediaError::TooLarge(format!("the index claims more than {MAX_SAMPLES} samples")));
-        }
-        reader.seek(SeekFrom::Start(body + header.size - HEADER_SIZE))?;
-    }
-    Ok(())
-}
-
-fn samples_of_movie(movie: &MoovBox) -> u64 {
-    movie.traks.iter().map(|track| u64::from(track.mdia.minf.stbl.stsz.sample_count)).sum()
-}
-
-fn samples_of_fragment(fragment: &MoofBox) -> u64 {
-    let runs = fragment.trafs.iter().flat_map(|track| &track.truns);
-    runs.map(|run| u64::from(run.sample_count)).sum()
 }
 
 /// Every sample must lie inside the file, and not all of them may be empty.

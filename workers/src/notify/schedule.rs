@@ -24,8 +24,9 @@ pub fn next_try(tries: usize, advice: Option<Duration>, now: DateTime<Utc>) -> O
     // Up to a tenth longer, so that the many notices of an outage do not all come back in the same second.
     let jitter = rand::rng().random_range(0..=wait.max(10) / 10);
     let planned = TimeDelta::seconds(wait + jitter);
-    let advised =
-        advice.and_then(|advice| TimeDelta::from_std(advice).ok()).unwrap_or_default().min(ADVICE_MAX);
+    let advised = advice.map_or(TimeDelta::zero(), |advice| {
+        TimeDelta::from_std(advice).map_or(ADVICE_MAX, |advice| advice.min(ADVICE_MAX))
+    });
     Some(now + planned.max(advised))
 }
 
@@ -56,5 +57,6 @@ mod tests {
         assert!((5..=6).contains(&wait(1)), "less patience than planned is not followed");
         assert_eq!(wait(90), 90);
         assert_eq!(wait(10_000_000), 24 * 3600);
+        assert_eq!(wait(u64::MAX), 24 * 3600);
     }
 }

@@ -94,3 +94,34 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
+    use super::*;
+
+    #[test]
+    fn no_receivers_advice_breaks_anything_and_none_shortens_the_schedule() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let date = "(Sun|Fri), [0-9]{1,2} (Jan|Feb) [0-9]{2,7} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})";
+        let text = prop_oneof![any::<String>(), "[+-]?[0-9]{0,25}".prop_map(String::from), date.prop_map(String::from)];
+        let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(text in text, tries in 0..12_usize)| {
+            let advice = patience(&text, now);
+            if let Ok(secs) = text.parse() {
+                prop_assert_eq!(advice, Some(Duration::from_secs(secs)));
+            }
+            match next_try(tries, advice, now) {
+                // Jitter is at most a tenth of the longest wait.
+                Some(next) => {
+                    let hours = (next - now).num_minutes() as f64 / 60.0;
+                    prop_assert!((0.0..=26.5).contains(&hours), "{hours}");
+                    let advised = advice.map_or(0, |advice| advice.as_secs().min(24 * 3600));
+                    prop_assert!((next - now).num_seconds().unsigned_abs() >= advised);
+                }
+                None => prop_assert!(tries == 0 || tries >= super::super::TRIES),
+            }
+        });
+    }
+}

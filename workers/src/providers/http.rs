@@ -84,8 +84,8 @@ pub struct Answer {
 /// Sends the request once and reads the whole answer, at most `max_bytes` of body.
 ///
 /// # Errors
-/// [`ErrorClass::Unavailable`] when no connection was made, [`Stake::unanswered`] when it broke later,
-/// [`ErrorClass::Broken`] when the body is too long.
+/// [`ErrorClass::Unavailable`] when no connection was made, [`Stake::unanswered`] when it broke later or a success is too
+/// long to be read; of a failure that long the status tells.
 pub async fn send(request: RequestBuilder, stake: Stake, max_bytes: usize) -> Result<Answer, ProviderError> {
     read(begin(request, stake).await?, stake, max_bytes).await
 }
@@ -118,8 +118,11 @@ pub(super) async fn read(
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| lost(error, stake))? {
         if body.len() + chunk.len() > max_bytes {
-            let why = format!("the answer is longer than {max_bytes} bytes");
-            return Err(ProviderError::new(ErrorClass::Broken, why));
+            // Not read to its end, so it may say anything: that the task goes on, or that it was begun.
+            let class =
+                if status.is_success() { stake.unanswered() } else { class_of_status(status, false, stake) };
+            let why = format!("http {}: the answer is longer than {max_bytes} bytes", status.as_u16());
+            return Err(ProviderError::new(class, why));
         }
         body.extend_from_slice(&chunk);
     }
@@ -157,7 +160,7 @@ impl Answer {
     )]
     pub fn error(&self, class: ErrorClass, words: &str) -> ProviderError {
         let request_id = self.headers.get("x-request-id").and_then(|id| id.to_str().ok());
-        let request_id = request_id.map_or_else(String::new, |id| format!(", request {id}"));
+        let request_id = request_id.map_or_else(String::new, |id| format!(", request {}", quote(id)));
         let message = format!("http {}{request_id}: {}", self.status.as_u16(), quote(words));
         ProviderError::new(class, message).retry_after(retry_after(&self.headers, SystemTime::now()))
     }
@@ -202,20 +205,21 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// A vendor's words made fit for a log: one line, short, and without anything that looks like a key.
 pub fn quote(words: &str) -> String {
-    const KEY_STARTS: [&str; 3] = ["sk-", "AIza", "eyJ"];
-    let redact = |word: &str| {
-        let bare = word.trim_start_matches(|letter: char| !letter.is_alphanumeric());
-        if KEY_STARTS.iter().any(|start| bare.starts_with(start)) {
-            "[key]".to_owned()
-        } else {
-            word.to_owned()
-        }
-    };
-    let line = words.split_whitespace().map(redact).collect::<Vec<_>>().join(" ");
+    let gap = |c: char| c.is_whitespace() || c.is_control();
+    let redact = |word| if holds_key(word) { "[key]" } else { word };
+    let line = words.split(gap).filter(|word| !word.is_empty()).map(redact).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_WORDS) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line,
     }
+}
+
+/// Whether a key seems to begin in the word, at its start or behind a quote, a colon, an equals sign: vendors quote whole
+/// requests and headers. Amid a longer word, as in `task-7`, none begins.
+fn holds_key(word: &str) -> bool {
+    const KEY_STARTS: [&str; 3] = ["sk-", "AIza", "eyJ"];
+    let begins_at = |at: usize| !word[..at].ends_with(char::is_alphanumeric);
+    KEY_STARTS.iter().any(|start| word.match_indices(start).any(|(at, _)| begins_at(at)))
 }
 
 /// An error with all its causes in one line; the first alone says only "error sending request".
@@ -227,6 +231,14 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     quote(&words)
+}
+
+/// Whether this can be a vendor's id of a task: kept by us, and part of an address when we ask.
+pub fn is_id(text: &str) -> bool {
+    /// The longest that is known has 64.
+    const ID_LEN_MAX: usize = 255;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+=:@".contains(&byte);
+    (1..=ID_LEN_MAX).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(fits)
 }
 
 /// The file as a data URL.
@@ -241,6 +253,7 @@ pub fn base(url: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
     use reqwest::header::{HeaderName, HeaderValue};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -279,6 +292,65 @@ mod tests {
         check_retry_after(&[("retry-after", "soon")], None);
     }
 
+    fn config() -> Config {
+        Config { cases: 1000, failure_persistence: None, ..Config::default() }
+    }
+
+    #[test]
+    fn no_advice_on_when_to_come_back_breaks_anything() {
+        let number = || "[+-]?([0-9]{0,25}(\\.[0-9]{0,3})?(e[0-9]{1,3})?|inf|NaN)".prop_map(String::into_bytes);
+        let date = || "(Sun|Mon), [0-9]{1,2} (Nov|Feb|Xxx) [0-9]{2,7} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})".prop_map(String::into_bytes);
+        let value = || {
+            let any = prop_oneof![vec(any::<u8>(), 0..60), number(), date()];
+            any.prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok())
+        };
+        proptest!(config(), |(after in value(), millis in value(), date in value(), with in any::<[bool; 2]>())| {
+            let mut headers = HeaderMap::from_iter([(RETRY_AFTER, after)]);
+            with[0].then(|| headers.insert("retry-after-ms", millis));
+            with[1].then(|| headers.insert(DATE, date));
+            let _ = retry_after(&headers, SystemTime::UNIX_EPOCH);
+        });
+    }
+
+    #[test]
+    fn seconds_and_dates_mean_what_they_say() {
+        proptest!(config(), |(now in 0..4_000_000_000_i64, secs in -100_000..100_000_i64)| {
+            let advice = |text: &str| {
+                let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
+                retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(now.unsigned_abs()))
+            };
+            let expected = u64::try_from(secs).ok().map(Duration::from_secs);
+            prop_assert_eq!(advice(&secs.to_string()), expected);
+            let date = DateTime::from_timestamp(now + secs, 0).unwrap().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            prop_assert_eq!(advice(&date), expected, "{}", date);
+        });
+    }
+
+    #[test]
+    fn what_is_quoted_is_one_short_line_that_holds_no_key() {
+        let key = "(sk-(proj-|ant-)?[A-Za-z0-9_-]{8,40}|AIza[A-Za-z0-9_-]{20,35}|eyJ[A-Za-z0-9_-]{10,30}\\.eyJ[A-Za-z0-9_.-]{10,30})";
+        let before = "(Bearer |key=|\"key\": ?\"|'|\\(|\n|: |[^A-Za-z0-9]?)";
+        proptest!(config(), |(start in any::<String>(), before in before, key in key, end in any::<String>(), long in 0..400_usize)| {
+            // A letter right before a key makes it part of a longer word.
+            let start = format!("{start}{}", "ы ".repeat(long));
+            prop_assume!(!(start.ends_with(char::is_alphanumeric) && before.is_empty()));
+            let line = quote(&format!("{start}{before}{key}{end}"));
+            prop_assert!(line.chars().count() <= MAX_WORDS + 1, "{line}");
+            prop_assert!(!line.contains(&key[..8]), "{line}");
+            prop_assert!(!line.contains(|c: char| c.is_control() || (c.is_whitespace() && c != ' ')), "{line:?}");
+        });
+    }
+
+    #[test]
+    fn an_id_is_a_part_of_an_address_and_leads_nowhere_else() {
+        proptest!(config(), |(id in prop_oneof![any::<String>(), "[a-zA-Z0-9_.~+=:@/?#%-]{0,20}".prop_map(String::from)])| {
+            if is_id(&id) {
+                let url = reqwest::Url::parse(&format!("https://example.com/v1/videos/{id}")).unwrap();
+                prop_assert_eq!(url.path(), format!("/v1/videos/{id}"));
+            }
+        });
+    }
+
     fn check_class(status: u16, is_json: bool, stake: Stake, expected: ErrorClass) {
         let status = StatusCode::from_u16(status).unwrap();
         assert_eq!(class_of_status(status, is_json, stake), expected, "{status} {is_json} {stake:?}");
@@ -302,11 +374,12 @@ mod tests {
     #[test]
     fn words_are_cut_and_keys_taken_out() {
         assert_eq!(quote("Incorrect API key:\n 'sk-abc***xyz'."), "Incorrect API key: [key]");
+        assert_eq!(quote(r#"got {"key":"AIzaSy1"} for task-7"#), "got [key] for task-7");
         assert_eq!(quote(&"ы".repeat(400)).chars().count(), MAX_WORDS + 1);
     }
 
     /// Sends one submit to a vendor that reads the request and then writes `answer` and hangs up.
-    async fn submit_to(answer: &'static str) -> Result<Answer, ProviderError> {
+    async fn submit_to(answer: &str) -> Result<Answer, ProviderError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let vendor = async {
@@ -342,9 +415,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endless_answer_is_cut_off() {
-        let long = "HTTP/1.1 200 OK\r\ncontent-length: 120\r\n\r\n0123456789012345678901234567890123456789\
-            01234567890123456789012345678901234567890123456789012345678901234567890123456789";
-        assert_eq!(submit_to(long).await.unwrap_err().class, ErrorClass::Broken);
+    async fn an_endless_answer_is_cut_off_and_may_hide_a_success() {
+        for (status, expected) in [("200 OK", ErrorClass::Ambiguous), ("403 Forbidden", ErrorClass::Auth)] {
+            let long = format!("HTTP/1.1 {status}\r\ncontent-length: 120\r\n\r\n{}", "0".repeat(120));
+            let error = submit_to(&long).await.unwrap_err();
+            assert_eq!(error.class, expected, "{error}");
+        }
     }
 }

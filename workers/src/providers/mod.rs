@@ -25,12 +25,16 @@ pub mod luma;
 mod mapped;
 pub mod minimax;
 pub mod openai;
+#[cfg(test)]
+mod properties;
 pub mod replicate;
 #[cfg_attr(not(test), expect(dead_code, reason = "no text adapter listens to its vendor yet"))]
 mod sse;
 mod vendor;
 pub mod veo;
 
+#[cfg(test)]
+pub(crate) use http::data_url;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.

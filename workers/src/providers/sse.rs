@@ -141,6 +141,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_stream_breaks_the_listener_and_cuts_change_nothing() {
+        use proptest::{collection::vec, prelude::*, test_runner::Config};
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let line = "((data|event|id|retry|: ?x|)(: ?)?[a-zж\\[\\]{}\"]{0,12}(\r\n|\n|\r)){0,3}(\n|\r\n)?";
+        let stream = prop_oneof![
+            3 => vec(line, 0..8).prop_map(|lines| lines.concat().into_bytes()),
+            1 => vec(any::<u8>(), 0..200),
+        ];
+        let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(stream in stream, size in 1..20_usize)| {
+            let whole = runtime.block_on(hear(if stream.is_empty() { vec![] } else { vec![stream.clone()] }));
+            let pieces = runtime.block_on(hear(stream.chunks(size).map(<[u8]>::to_vec).collect()));
+            prop_assert_eq!(pieces.as_ref().ok(), whole.as_ref().ok());
+            for error in [pieces.err(), whole.err()].into_iter().flatten() {
+                prop_assert_eq!(error.class, ErrorClass::Ambiguous);
+            }
+        });
+    }
+
     #[tokio::test]
     async fn a_stream_that_is_no_text_may_hide_a_success() {
         let error =

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, Checkup, ErrorClass, Pending, Provider, ProviderError, Step,
     Vendor,
-    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
+    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, is_id},
 };
 use order::Kind;
 
@@ -137,6 +137,16 @@ impl Kling {
         let url = format!("{}/v1/{}/{id}", self.base_url, kind.path());
         self.send(key, self.http.get(url), Stake::Ask).await
     }
+
+    /// Our own task as Kling sees it. An answer about another one says nothing of ours, least of all where its film is.
+    async fn look(&self, call: &Call, kind: Kind, id: &str) -> Result<Step, ProviderError> {
+        let answer = self.ask(&call.key, kind, id).await?;
+        let task = read(&answer, Stake::Ask)?;
+        if task.task_id != id {
+            return Err(answer.nonsense("an answer about another task"));
+        }
+        step(kind, task)
+    }
 }
 
 #[async_trait]
@@ -162,8 +172,7 @@ impl Provider for Kling {
         let (kind, id) = parts.ok_or_else(|| {
             ProviderError::new(ErrorClass::Broken, format!("{provider_ref:?} is no reference of kling"))
         })?;
-        let answer = self.ask(&call.key, kind, id).await?;
-        step(kind, read(&answer, Stake::Ask)?)
+        self.look(call, kind, id).await
     }
 
     async fn lookup(&self, call: &Call) -> Result<Option<Step>, ProviderError> {
@@ -223,7 +232,8 @@ struct Made {
 
 /// The task in an answer.
 fn read(answer: &Answer, stake: Stake) -> Result<Task, ProviderError> {
-    serde_json::from_value(envelope(answer, stake)?).map_err(|_| answer.nonsense("the answer holds no task"))
+    let task = serde_json::from_value(envelope(answer, stake)?).ok().filter(|task: &Task| is_id(&task.task_id));
+    task.ok_or_else(|| answer.nonsense("the answer holds no task"))
 }
 
 /// What an answer is about. Kling's code decides, whatever the status: a 200 may carry an error.
@@ -235,6 +245,9 @@ fn envelope(answer: &Answer, stake: Stake) -> Result<Value, ProviderError> {
         return Err(answer.error(answer.class(), "an error without Kling's shape"));
     };
     if envelope.code != 0 || !answer.status.is_success() {
+        if stake == Stake::Submit && envelope.data["task_id"].as_str().is_some_and(is_id) {
+            return Err(answer.nonsense("an error that names a task"));
+        }
         let class = class_of(envelope.code, stake).unwrap_or_else(|| {
             if answer.status.is_success() { ErrorClass::Unavailable } else { answer.class() }
         });

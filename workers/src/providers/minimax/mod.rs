@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     ErrorClass, ProviderError,
-    http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
+    http::{self, ASK_TIMEOUT, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, is_id},
 };
 
 pub mod v1;
@@ -40,25 +40,47 @@ impl Line {
         let timeout = if stake == Stake::Submit { VIDEO_SUBMIT_TIMEOUT } else { ASK_TIMEOUT };
         let request = request.bearer_auth(key.expose_secret()).timeout(timeout);
         let answer = http::send(request, stake, MAX_JSON_BYTES).await?;
-        if let Some((class, words)) = complaint(&answer.body) {
-            return Err(answer.error(class, &words));
+        let envelope: Envelope = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let complaint = envelope.complaint();
+        if complaint.is_none() && answer.status.is_success() {
+            return answer.json();
         }
-        if !answer.status.is_success() {
-            return Err(answer.error(answer.class(), "an error without MiniMax's shape"));
+        if stake == Stake::Submit && text_of(&envelope.task_id).is_some() {
+            return Err(answer.nonsense("an error that names a task"));
         }
-        answer.json()
+        let (class, words) =
+            complaint.unwrap_or_else(|| (answer.class(), "an error without MiniMax's shape".to_owned()));
+        Err(answer.error(class, &words))
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// What any answer may hold; a field of another type than usual does not hide the verdict beside it.
+#[derive(Debug, Default, Deserialize)]
 struct Envelope {
     base_resp: Option<Verdict>,
     /// Of a task of version 1, where the answer is about one.
     #[serde(default)]
-    status: String,
+    status: Value,
+    #[serde(default)]
+    task_id: Value,
     /// How some answers of version 2 say no.
     #[serde(default)]
-    error: Option<Failure>,
+    error: Value,
+}
+
+impl Envelope {
+    /// The error in an answer, whatever its HTTP status, and its words.
+    fn complaint(&self) -> Option<(ErrorClass, String)> {
+        if let Some(Verdict { status_code, status_msg }) =
+            self.base_resp.as_ref().filter(|told| told.status_code != 0)
+        {
+            let class = judge(*status_code, self.status.as_str().unwrap_or_default());
+            return Some((class, format!("code {status_code}: {status_msg}")));
+        }
+        let failure = Failure::deserialize(&self.error).ok()?;
+        let code = failure.number()?;
+        Some((class_of(code), format!("code {code}: {}", failure.message)))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,18 +107,6 @@ impl Failure {
     }
 }
 
-/// The error in an answer, whatever its HTTP status, and its words.
-fn complaint(body: &[u8]) -> Option<(ErrorClass, String)> {
-    let envelope: Envelope = serde_json::from_slice(body).ok()?;
-    if let Some(Verdict { status_code, status_msg }) = envelope.base_resp.filter(|told| told.status_code != 0)
-    {
-        return Some((judge(status_code, &envelope.status), format!("code {status_code}: {status_msg}")));
-    }
-    let failure = envelope.error?;
-    let code = failure.number()?;
-    Some((class_of(code), format!("code {code}: {}", failure.message)))
-}
-
 /// What an error code means; beside the word that a task of version 1 failed, every code is the reason for a verdict.
 fn judge(code: i64, status: &str) -> ErrorClass {
     match class_of(code) {
@@ -119,11 +129,11 @@ fn class_of(code: i64) -> ErrorClass {
     }
 }
 
-/// An id, which is a string in one answer and a number in the next.
+/// An id, which is a string in one answer and a number in the next. A number too long to be read exactly is none.
 fn text_of(id: &Value) -> Option<String> {
     match id {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if is_id(text) => Some(text.clone()),
+        Value::Number(number) if number.is_u64() => Some(number.to_string()),
         _ => None,
     }
 }
@@ -164,7 +174,8 @@ mod tests {
     #[test]
     fn an_error_is_found_in_every_shape() {
         let check = |body: Value, expected: Option<ErrorClass>| {
-            let found = complaint(body.to_string().as_bytes()).map(|(class, _)| class);
+            let envelope: Envelope = serde_json::from_value(body.clone()).unwrap_or_default();
+            let found = envelope.complaint().map(|(class, _)| class);
             assert_eq!(found, expected, "{body}");
         };
         check(json!({"task_id": "1", "base_resp": {"status_code": 0, "status_msg": "success"}}), None);
@@ -173,6 +184,7 @@ mod tests {
         check(json!({"error": {"code": 1026, "message": "sensitive"}}), Some(ErrorClass::Refused));
         check(json!({"error": {"code": "2013", "message": "no"}}), Some(ErrorClass::BadInput));
         check(json!({"error": {"code": "not_found"}}), None);
+        check(json!({"base_resp": {"status_code": 1008}, "status": 3}), Some(ErrorClass::Quota));
         check(json!(["no object"]), None);
     }
 
@@ -182,6 +194,8 @@ mod tests {
         check(json!("205"), Some("205"));
         check(json!(205), Some("205"));
         check(json!(""), None);
+        check(json!(2.05e30), None);
+        check(json!("20\u{0}5"), None);
         check(Value::Null, None);
     }
 }

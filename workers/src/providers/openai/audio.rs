@@ -15,7 +15,7 @@ use crate::{
     media,
     providers::{
         Artifact, Artifacts, Call, ErrorClass, ProviderError,
-        http::{self, MAX_CHAT_BYTES, MAX_INLINE_BYTES, SPEECH_TIMEOUT, Stake, TRANSCRIBE_TIMEOUT},
+        http::{self, Answer, MAX_CHAT_BYTES, MAX_INLINE_BYTES, SPEECH_TIMEOUT, Stake, TRANSCRIBE_TIMEOUT},
     },
 };
 
@@ -29,7 +29,7 @@ pub async fn speak(openai: &OpenAi, call: &Call) -> Result<Artifacts, ProviderEr
     if !answer.status.is_success() {
         return Err(fault(&answer));
     }
-    let said = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let said = media_type(&answer);
     if said.starts_with("text/") || said.starts_with("application/json") {
         return Err(answer.nonsense(&format!("{said} in place of sound")));
     }
@@ -71,10 +71,19 @@ pub async fn transcribe(openai: &OpenAi, call: &Call) -> Result<Artifacts, Provi
     }
     let text = String::from_utf8(answer.body.to_vec())
         .map_err(|_| answer.nonsense("the transcript is not utf-8"))?;
-    if text.trim_start().starts_with("<!") || text.trim_start().starts_with("<html") {
-        return Err(answer.nonsense("a page in place of a transcript"));
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    let is_page = start.starts_with("<!") || start.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("<html"));
+    let said = media_type(&answer);
+    if is_page || said.starts_with("text/html") || said.starts_with("application/json") {
+        return Err(answer.nonsense("a page or a message in place of a transcript"));
     }
     Ok(Artifacts { text: Some(text), ..Artifacts::default() })
+}
+
+/// What the answer says to be, in lower case.
+fn media_type(answer: &Answer) -> String {
+    let said = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    said.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn form(call: &Call, format: &str) -> Result<Form, ProviderError> {
