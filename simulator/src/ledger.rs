@@ -20,6 +20,9 @@ pub(crate) enum Provider {
     Minimax,
     Replicate,
     Fal,
+    Stability,
+    Recraft,
+    Removebg,
 }
 
 impl Provider {
@@ -42,6 +45,9 @@ impl Provider {
             Self::Minimax => "minimax",
             Self::Replicate => "replicate",
             Self::Fal => "fal",
+            Self::Stability => "stability",
+            Self::Recraft => "recraft",
+            Self::Removebg => "removebg",
         }
     }
 }

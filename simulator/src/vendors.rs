@@ -5,7 +5,10 @@ pub(crate) mod gemini;
 pub(crate) mod kling;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod recraft;
+pub(crate) mod removebg;
 pub(crate) mod replicate;
+pub(crate) mod stability;
 
 use axum::Router;
 
@@ -20,8 +23,20 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(minimax::routes())
         .merge(replicate::routes())
         .merge(fal::routes())
+        .merge(stability::routes())
+        .merge(recraft::routes())
+        .merge(removebg::routes())
 }
 
 /// What the front page says of each vendor.
-pub(crate) const INDEX: &[&str] =
-    &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX, replicate::INDEX, fal::INDEX];
+pub(crate) const INDEX: &[&str] = &[
+    openai::INDEX,
+    gemini::INDEX,
+    kling::INDEX,
+    minimax::INDEX,
+    replicate::INDEX,
+    fal::INDEX,
+    stability::INDEX,
+    recraft::INDEX,
+    removebg::INDEX,
+];

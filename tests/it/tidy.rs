@@ -139,6 +139,9 @@ fn is_variable(text: &str) -> bool {
         "MINIMAX_",
         "REPLICATE_",
         "FAL_",
+        "STABILITY_",
+        "RECRAFT_",
+        "REMOVEBG_",
         "POSTGRES_",
         "MINIO_",
     ];

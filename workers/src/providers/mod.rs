@@ -24,16 +24,28 @@ pub mod local;
 mod mapped;
 pub mod minimax;
 pub mod openai;
+pub mod recraft;
+pub mod removebg;
 pub mod replicate;
 #[allow(dead_code, reason = "text adapters come to it one by one")]
 mod sse;
+pub mod stability;
 mod vendor;
 
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 6] =
-    [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR, &replicate::VENDOR, &fal::VENDOR];
+pub const VENDORS: [&Vendor; 9] = [
+    &openai::VENDOR,
+    &gemini::VENDOR,
+    &kling::VENDOR,
+    &minimax::VENDOR,
+    &replicate::VENDOR,
+    &fal::VENDOR,
+    &stability::VENDOR,
+    &recraft::VENDOR,
+    &removebg::VENDOR,
+];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
