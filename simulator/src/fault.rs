@@ -53,7 +53,11 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (Kind::RateLimit, "rate_limit", "too many requests; hint: 5, 5ms, date:5 (default 1), none"),
     (Kind::Quota, "quota", "the account has no money left (gemini, fal: =402 for that status)"),
     (Kind::Auth, "auth", "the key is not accepted"),
-    (Kind::BadInput, "bad_input", "the request is invalid (openai, gemini: =model for an unknown model)"),
+    (
+        Kind::BadInput,
+        "bad_input",
+        "the request is invalid (openai, gemini: =model for an unknown model; removebg: =foreground for a picture without one)",
+    ),
     (
         Kind::Fail,
         "fail",
@@ -72,7 +76,11 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (Kind::Corrupt, "corrupt", "success, but the file is noise under the right media type"),
     (Kind::WrongType, "wrong_type", "success, but the file is an HTML page under the right media type"),
     (Kind::Truncated, "truncated", "the body is cut in the middle (inline base64: half a file)"),
-    (Kind::NoResult, "no_result", "success, but nothing in it (gemini: VALUE is the finishReason, NO_IMAGE)"),
+    (
+        Kind::NoResult,
+        "no_result",
+        "success, but nothing in it (gemini: VALUE is the finishReason, NO_IMAGE; stability: the picture is blurred, CONTENT_FILTERED)",
+    ),
     (Kind::NeverFinish, "never_finish", "the task stays in work (=n: for n polls)"),
     (Kind::UnknownStatus, "unknown_status", "a status word nobody knows (=n: for n polls)"),
     (Kind::Missing, "missing", "the first VALUE (1) polls do not find the task"),

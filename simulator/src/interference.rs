@@ -208,6 +208,15 @@ impl Simulator {
         Artefact { bytes, cut: strikes(Kind::Truncated) }
     }
 
+    /// A finished file that goes within JSON. It cannot be cut off on the wire, so a truncated one is half of it.
+    pub fn spoil_inline(&self, visit: &Visit, seed: &Seed, bytes: Vec<u8>) -> Vec<u8> {
+        let mut artefact = self.spoil(visit, seed, bytes);
+        if artefact.cut {
+            artefact.bytes.truncate(artefact.bytes.len() / 2);
+        }
+        artefact.bytes
+    }
+
     /// Notes that the vendor took the work and would bill it.
     pub fn accept(&self, visit: &Visit, task_id: Option<&str>) {
         self.ledger().note(visit, task_id, true);

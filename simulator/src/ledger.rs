@@ -22,6 +22,9 @@ pub(crate) enum Provider {
     Fal,
     Veo,
     Luma,
+    Stability,
+    Recraft,
+    Removebg,
 }
 
 impl Provider {
@@ -46,6 +49,9 @@ impl Provider {
             Self::Fal => "fal",
             Self::Veo => "veo",
             Self::Luma => "luma",
+            Self::Stability => "stability",
+            Self::Recraft => "recraft",
+            Self::Removebg => "removebg",
         }
     }
 }

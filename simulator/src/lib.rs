@@ -15,6 +15,7 @@ mod control;
 mod fault;
 mod fields;
 mod files;
+mod form;
 mod index;
 mod interference;
 mod journal;

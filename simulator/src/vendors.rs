@@ -6,8 +6,11 @@ pub(crate) mod kling;
 pub(crate) mod luma;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod recraft;
+pub(crate) mod removebg;
 pub(crate) mod replicate;
 pub(crate) mod veo;
+pub(crate) mod stability;
 
 use axum::Router;
 
@@ -24,6 +27,9 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(fal::routes())
         .merge(veo::routes())
         .merge(luma::routes())
+        .merge(stability::routes())
+        .merge(recraft::routes())
+        .merge(removebg::routes())
 }
 
 /// What the front page says of each vendor.
@@ -36,4 +42,7 @@ pub(crate) const INDEX: &[&str] = &[
     fal::INDEX,
     veo::INDEX,
     luma::INDEX,
+    stability::INDEX,
+    recraft::INDEX,
+    removebg::INDEX,
 ];

@@ -140,6 +140,9 @@ fn is_variable(text: &str) -> bool {
         "REPLICATE_",
         "FAL_",
         "LUMA_",
+        "STABILITY_",
+        "RECRAFT_",
+        "REMOVEBG_",
         "POSTGRES_",
         "MINIO_",
     ];

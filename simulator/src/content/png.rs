@@ -29,6 +29,14 @@ pub(crate) fn size_of(aspect_ratio: &str) -> (u32, u32) {
     SIZES.iter().find(|(name, _)| *name == aspect_ratio).map_or((1024, 1024), |(_, size)| *size)
 }
 
+/// As [`picture`], on a thread that may block.
+///
+/// # Errors
+/// As [`picture`].
+pub(crate) async fn draw(seed: Seed, size: (u32, u32)) -> anyhow::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || picture(&seed, size)).await.context("draw a picture")?
+}
+
 /// A PNG file of that size; both sides must be even.
 ///
 /// # Errors

@@ -5,23 +5,30 @@
 mod content;
 mod fal;
 mod gemini;
+mod images;
 mod kling;
 mod luma;
 mod minimax;
 mod openai;
 mod persistence;
+mod recraft;
+mod removebg;
 mod replicate;
 mod veo;
 mod videos;
+mod stability;
 
 use std::{path::Path, time::Duration};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{
+    Client, RequestBuilder, Response,
+    multipart::{Form, Part},
+};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 
-use crate::{Options, Pace, clock, serve, vendors::kling::auth as kling_auth};
+use crate::{Options, Pace, clock, content::png, seed::Seed, serve, vendors::kling::auth as kling_auth};
 
 /// A running server and a client for it.
 struct House {
@@ -60,11 +67,16 @@ impl House {
 
     fn post(&self, path: &str) -> RequestBuilder {
         let request = self.client.post(format!("{}{path}", self.root)).bearer_auth(bearer(path));
-        request.header("x-goog-api-key", "key")
+        request.header("x-goog-api-key", "key").header("x-api-key", "key")
     }
 
     async fn ask(&self, path: &str, body: Value) -> (u16, Value) {
         told(self.post(path).json(&body).send().await.unwrap()).await
+    }
+
+    /// Sends a form.
+    async fn fill_in(&self, path: &str, form: Form) -> Response {
+        self.post(path).multipart(form).send().await.unwrap()
     }
 
     async fn look(&self, path: &str) -> (u16, Value) {
@@ -91,6 +103,12 @@ impl House {
         assert_eq!(body["base_resp"]["status_code"], 0, "{body}");
         format!("/minimax/v1/query/video_generation?task_id={}", body["task_id"].as_str().unwrap())
     }
+}
+
+/// A picture of that size as a part of a form.
+fn part(width: u32, height: u32) -> Part {
+    let file = png::picture(&Seed::of("a part", "1"), (width, height)).unwrap();
+    Part::bytes(file).file_name("picture.png")
 }
 
 async fn told(response: Response) -> (u16, Value) {

@@ -111,7 +111,7 @@ impl Simulator {
                 tracing::error!("cannot draw a picture");
                 return voice(&Trouble::Broken(None));
             };
-            let data = STANDARD.encode(self.inline_artefact(visit, &seed, picture));
+            let data = STANDARD.encode(self.spoil_inline(visit, &seed, picture));
             tokens += TOKENS_PER_PICTURE;
             parts.push(json!({ "inlineData": { "mimeType": "image/png", "data": data } }));
         }
@@ -129,15 +129,6 @@ impl Simulator {
         }
         let quote: String = generation.prompt.chars().take(80).collect();
         format!("This is a simulated answer, number {}, to \"{quote}\".", seed.name())
-    }
-
-    /// Inline data cannot be cut off on the wire, so a truncated picture is half a picture.
-    fn inline_artefact(&self, visit: &Visit, seed: &Seed, picture: Vec<u8>) -> Vec<u8> {
-        let mut artefact = self.spoil(visit, seed, picture);
-        if artefact.cut {
-            artefact.bytes.truncate(artefact.bytes.len() / 2);
-        }
-        artefact.bytes
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub(super) mod chat;
 pub(super) mod chat_request;
+mod images;
+mod images_request;
 pub(super) mod speech;
 pub(super) mod transcription;
 mod videos;
@@ -27,6 +29,7 @@ use crate::{
 /// For the front page.
 pub(crate) const INDEX: &str = "\
   OpenAI   POST /openai/v1/chat/completions            (stream: true for SSE)
+           POST /openai/v1/images/generations | edits  (png; the second multipart)
            POST /openai/v1/audio/speech                (mp3, wav, pcm)
            POST /openai/v1/audio/transcriptions        (multipart)
            POST /openai/v1/videos                      (JSON or multipart)
@@ -37,6 +40,8 @@ pub(crate) const INDEX: &str = "\
 pub(crate) fn routes() -> Router<Sim> {
     Router::new()
         .route("/openai/v1/chat/completions", post(chat::complete))
+        .route("/openai/v1/images/generations", post(images::generate))
+        .route("/openai/v1/images/edits", post(images::edit))
         .route("/openai/v1/audio/speech", post(speech::speak))
         .route("/openai/v1/audio/transcriptions", post(transcription::transcribe))
         .merge(videos::routes())

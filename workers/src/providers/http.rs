@@ -13,12 +13,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::{
-    RequestBuilder, Response, StatusCode,
+    Body, RequestBuilder, Response, StatusCode,
     header::{DATE, HeaderMap, RETRY_AFTER},
+    multipart::Part,
 };
 use serde::de::DeserializeOwned;
 
 use super::{ErrorClass, InputFile, ProviderError};
+use crate::media;
 
 /// A whole chat answer; reasoning models think for minutes, and OpenAI's own clients wait this long.
 pub const CHAT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -244,6 +246,19 @@ pub fn is_id(text: &str) -> bool {
 /// The file as a data URL.
 pub fn data_url(file: &InputFile) -> String {
     format!("data:{};base64,{}", file.mime_type, BASE64_STANDARD.encode(&file.bytes))
+}
+
+/// The file as a part of a form, under a name that tells its format.
+///
+/// # Errors
+/// [`ErrorClass::BadInput`] when its bytes are of no known format.
+pub fn file_part(file: &InputFile) -> Result<Part, ProviderError> {
+    let bad = |why: &str| ProviderError::new(ErrorClass::BadInput, format!("{} {why}", file.field));
+    let format = media::sniff(&file.bytes).ok_or_else(|| bad("is of no known format"))?;
+    Part::stream_with_length(Body::from(file.bytes.clone()), file.bytes.len() as u64)
+        .file_name(format!("{}.{}", file.field, format.extension()))
+        .mime_str(&file.mime_type)
+        .map_err(|_| bad("has no proper media type"))
 }
 
 /// The base address without a slash at its end, so that paths can be appended.

@@ -27,9 +27,12 @@ pub mod minimax;
 pub mod openai;
 #[cfg(test)]
 mod properties;
+pub mod recraft;
+pub mod removebg;
 pub mod replicate;
 #[cfg_attr(not(test), expect(dead_code, reason = "no text adapter listens to its vendor yet"))]
 mod sse;
+pub mod stability;
 mod vendor;
 pub mod veo;
 
@@ -38,7 +41,7 @@ pub(crate) use http::data_url;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 11] = [
+pub const VENDORS: [&Vendor; 14] = [
     &openai::VENDOR,
     &gemini::VENDOR,
     &kling::VENDOR,
@@ -50,6 +53,9 @@ pub const VENDORS: [&Vendor; 11] = [
     &luma::agents::VENDOR,
     &replicate::VENDOR,
     &fal::VENDOR,
+    &stability::VENDOR,
+    &recraft::VENDOR,
+    &removebg::VENDOR,
 ];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.

@@ -1,7 +1,7 @@
-//! OpenAI: chat, speech and transcription, each one request with the result in its answer.
+//! OpenAI: chat, pictures, speech and transcription, each one request with the result in its answer.
 //!
 //! After a lost answer the work is submitted again: OpenAI offers neither an idempotency key nor a lookup for these
-//! calls, a second one costs cents, and a caller waits. Deliberately absent: streaming, images and embeddings.
+//! calls, a second one costs cents, and a caller waits. Deliberately absent: streaming and embeddings.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::{AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, Ven
 mod audio;
 mod chat;
 pub mod videos;
+mod images;
 
 /// The adapter for OpenAI, and for whatever speaks its protocol at another address.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub const VENDOR: Vendor = Vendor {
     simulated_key: "simulated",
     mode: "in the answer",
     cancel: "closing the connection",
-    unverified: &["the limit of 25 MB for a recording"],
+    unverified: &["the limit of 25 MB for a recording", "the exact codes of a refused picture"],
     adapter: |http, base_url| Arc::new(OpenAi::new(http, base_url)),
 };
 
@@ -62,6 +63,8 @@ impl Provider for OpenAi {
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let artifacts = match call.task.as_str() {
             "text.chat" => chat::complete(self, call).await?,
+            "image.generate" => images::generate(self, call).await?,
+            "image.edit" => images::edit(self, call).await?,
             "audio.speech" => audio::speak(self, call).await?,
             "audio.transcribe" => audio::transcribe(self, call).await?,
             other => {
