@@ -416,6 +416,9 @@ mod tests {
             ("tts-1", json!({"text": "hello", "voice": "alloy"})),
             ("whisper-1", json!({"audio": "https://example.com/a.mp3"})),
             ("vectorize", json!({"image": "data:image/png;base64,AAAA"})),
+            ("midjourney", json!({"prompt": "a fox", "aspect_ratio": "21:9"})),
+            ("midjourney-video-extend", json!({"job": "job_0123456789abcdef0123456789abcdef", "motion": "low"})),
+            ("suno", json!({"lyrics": "la la", "style": "folk"})),
         ] {
             assert_eq!(check(model, &input), None, "{model} {input}");
         }

@@ -18,12 +18,20 @@ pub(crate) enum Provider {
     Gemini,
     Kling,
     Minimax,
+    Midjourney,
+    Suno,
+    Sunoapi,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
-        matches!(self, Self::Kling | Self::Minimax)
+        matches!(self, Self::Kling | Self::Minimax | Self::Midjourney | Self::Suno | Self::Sunoapi)
+    }
+
+    /// Whether it judges the content while the task runs, rather than at the door.
+    pub fn judges_later(self) -> bool {
+        matches!(self, Self::Kling | Self::Suno | Self::Sunoapi)
     }
 
     /// The name used in paths and filters.
@@ -33,6 +41,9 @@ impl Provider {
             Self::Gemini => "gemini",
             Self::Kling => "kling",
             Self::Minimax => "minimax",
+            Self::Midjourney => "midjourney",
+            Self::Suno => "suno",
+            Self::Sunoapi => "sunoapi",
         }
     }
 }

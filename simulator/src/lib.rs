@@ -5,9 +5,10 @@
 //! exactly once, whatever then happens to the answer.
 //!
 //! Deliberately absent: any type of the platform under test (an adapter proved against shared types proves
-//! nothing), callbacks to the client, and TLS.
+//! nothing), and TLS.
 
 mod answer;
+mod callback;
 mod clock;
 mod content;
 mod control;
@@ -18,6 +19,7 @@ mod index;
 mod interference;
 mod journal;
 mod ledger;
+mod picture;
 mod progress;
 mod seed;
 mod task;

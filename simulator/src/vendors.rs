@@ -2,8 +2,11 @@
 
 pub(crate) mod gemini;
 pub(crate) mod kling;
+pub(crate) mod midjourney;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod suno;
+pub(crate) mod sunoapi;
 
 use axum::Router;
 
@@ -16,7 +19,18 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(gemini::routes())
         .merge(kling::routes())
         .merge(minimax::routes())
+        .merge(midjourney::routes())
+        .merge(suno::routes())
+        .merge(sunoapi::routes())
 }
 
 /// What the front page says of each vendor.
-pub(crate) const INDEX: &[&str] = &[openai::INDEX, gemini::INDEX, kling::INDEX, minimax::INDEX];
+pub(crate) const INDEX: &[&str] = &[
+    openai::INDEX,
+    gemini::INDEX,
+    kling::INDEX,
+    minimax::INDEX,
+    midjourney::INDEX,
+    suno::INDEX,
+    sunoapi::INDEX,
+];

@@ -5,9 +5,12 @@
 mod content;
 mod gemini;
 mod kling;
+mod midjourney;
 mod minimax;
 mod openai;
 mod persistence;
+mod suno;
+mod sunoapi;
 
 use std::{path::Path, time::Duration};
 

@@ -19,16 +19,26 @@ pub mod gemini;
 mod http;
 pub mod kling;
 pub mod local;
+pub mod midjourney;
 pub mod minimax;
 pub mod openai;
 #[allow(dead_code, reason = "text adapters come to it one by one")]
 mod sse;
+pub mod suno;
 mod vendor;
 
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 4] = [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR];
+pub const VENDORS: [&Vendor; 7] = [
+    &openai::VENDOR,
+    &gemini::VENDOR,
+    &kling::VENDOR,
+    &minimax::VENDOR,
+    &midjourney::VENDOR,
+    &suno::relay::VENDOR,
+    &suno::sunoapi::VENDOR,
+];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
