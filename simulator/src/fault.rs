@@ -48,10 +48,14 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (
         Kind::Refuse,
         "refuse",
-        "content policy, in the vendor's form (kling, replicate, fal: the task fails; =submit refuses at once)",
+        "content policy, in the vendor's form (kling, replicate, fal, suno, sunoapi: the task fails; =submit refuses at once)",
     ),
     (Kind::RateLimit, "rate_limit", "too many requests; hint: 5, 5ms, date:5 (default 1), none"),
-    (Kind::Quota, "quota", "the account has no money left (gemini, fal: =402 for that status)"),
+    (
+        Kind::Quota,
+        "quota",
+        "the account has no money left (gemini, fal: =402 for that status; midjourney: =30 for that code)",
+    ),
     (Kind::Auth, "auth", "the key is not accepted"),
     (
         Kind::BadInput,
@@ -61,12 +65,12 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (
         Kind::Fail,
         "fail",
-        "HTTP status VALUE (500; minimax without VALUE: 200 with code 1000; chat stream: =stream)",
+        "HTTP status VALUE (500; without VALUE a 200 with a code at minimax, midjourney, suno, sunoapi; chat stream: =stream)",
     ),
     (
         Kind::TaskFail,
         "task_fail",
-        "the task ends failed (kling, replicate: VALUE is the message, replicate also: aborted; minimax: the base_resp code; fal: the error_type)",
+        "the task ends failed (kling, replicate, suno: VALUE is the message, replicate also: aborted; minimax: the base_resp code; fal: the error_type; midjourney: the failReason, or CANCEL; sunoapi: the status)",
     ),
     (Kind::Drop, "drop", "do and bill the work, then cut the connection without a response"),
     (Kind::DropBefore, "drop_before", "cut the connection without taking the work"),

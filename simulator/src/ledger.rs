@@ -25,17 +25,31 @@ pub(crate) enum Provider {
     Stability,
     Recraft,
     Removebg,
+    Midjourney,
+    Suno,
+    Sunoapi,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
-        matches!(self, Self::Kling | Self::Minimax | Self::Replicate | Self::Fal | Self::Veo | Self::Luma)
+        matches!(
+            self,
+            Self::Kling
+                | Self::Minimax
+                | Self::Replicate
+                | Self::Fal
+                | Self::Veo
+                | Self::Luma
+                | Self::Midjourney
+                | Self::Suno
+                | Self::Sunoapi
+        )
     }
 
     /// Whether it judges the content while the task runs, rather than at the door.
     pub fn judges_later(self) -> bool {
-        matches!(self, Self::Kling | Self::Replicate | Self::Fal)
+        matches!(self, Self::Kling | Self::Replicate | Self::Fal | Self::Suno | Self::Sunoapi)
     }
 
     /// The name used in paths and filters.
@@ -52,6 +66,9 @@ impl Provider {
             Self::Stability => "stability",
             Self::Recraft => "recraft",
             Self::Removebg => "removebg",
+            Self::Midjourney => "midjourney",
+            Self::Suno => "suno",
+            Self::Sunoapi => "sunoapi",
         }
     }
 }

@@ -60,6 +60,9 @@ pub(crate) struct Task {
     /// What kind of file it makes.
     #[serde(default)]
     pub makes: Makes,
+    /// Whether it waits for a second step of the client.
+    #[serde(default)]
+    pub is_on_hold: bool,
     /// How many polls were answered.
     pub polls: u32,
     /// How it ended, once it has.
@@ -89,6 +92,7 @@ impl Task {
             created_ms: now,
             updated_ms: now,
             makes: Makes::default(),
+            is_on_hold: false,
             polls: 0,
             ending: None,
             failure: None,

@@ -4,13 +4,16 @@ pub(crate) mod fal;
 pub(crate) mod gemini;
 pub(crate) mod kling;
 pub(crate) mod luma;
+pub(crate) mod midjourney;
 pub(crate) mod minimax;
 pub(crate) mod openai;
 pub(crate) mod recraft;
 pub(crate) mod removebg;
 pub(crate) mod replicate;
-pub(crate) mod veo;
 pub(crate) mod stability;
+pub(crate) mod suno;
+pub(crate) mod sunoapi;
+pub(crate) mod veo;
 
 use axum::Router;
 
@@ -30,6 +33,9 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(stability::routes())
         .merge(recraft::routes())
         .merge(removebg::routes())
+        .merge(midjourney::routes())
+        .merge(suno::routes())
+        .merge(sunoapi::routes())
 }
 
 /// What the front page says of each vendor.
@@ -45,4 +51,7 @@ pub(crate) const INDEX: &[&str] = &[
     stability::INDEX,
     recraft::INDEX,
     removebg::INDEX,
+    midjourney::INDEX,
+    suno::INDEX,
+    sunoapi::INDEX,
 ];

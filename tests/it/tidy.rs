@@ -143,6 +143,9 @@ fn is_variable(text: &str) -> bool {
         "STABILITY_",
         "RECRAFT_",
         "REMOVEBG_",
+        "MIDJOURNEY_",
+        "SUNO_",
+        "SUNOAPI_",
         "POSTGRES_",
         "MINIO_",
     ];

@@ -93,7 +93,7 @@ fn expected_kind(task: &str, input: &Value) -> Option<Kind> {
     match task {
         "image.vectorize" => Some(Kind::Vector),
         "audio.speech" if input.get("format").is_some_and(|format| format == "pcm") => Some(Kind::Pcm),
-        "audio.transcribe" => None,
+        "audio.transcribe" | "image.describe" => None,
         _ => match task.split('.').next() {
             Some("image") => Some(Kind::Image),
             Some("video") => Some(Kind::Video),

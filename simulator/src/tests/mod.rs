@@ -8,15 +8,18 @@ mod gemini;
 mod images;
 mod kling;
 mod luma;
+mod midjourney;
 mod minimax;
 mod openai;
 mod persistence;
 mod recraft;
 mod removebg;
 mod replicate;
+mod stability;
+mod suno;
+mod sunoapi;
 mod veo;
 mod videos;
-mod stability;
 
 use std::{path::Path, time::Duration};
 

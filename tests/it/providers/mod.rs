@@ -6,6 +6,8 @@
 mod aggregators;
 mod image;
 mod page;
+mod mj;
+mod mj_followups;
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};

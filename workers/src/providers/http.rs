@@ -144,6 +144,13 @@ impl Answer {
         })
     }
 
+    /// An answer without headers, for tests of what adapters make of it.
+    #[cfg(test)]
+    pub fn told(status: u16, body: &str, stake: Stake) -> Self {
+        let status = StatusCode::from_u16(status).unwrap();
+        Self { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()), stake }
+    }
+
     /// An error for an answer that makes no sense: it may hide a success.
     pub fn nonsense(&self, why: &str) -> ProviderError {
         self.error(self.stake.unanswered(), why)

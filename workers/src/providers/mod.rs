@@ -23,6 +23,7 @@ pub mod kling;
 pub mod local;
 pub mod luma;
 mod mapped;
+pub mod midjourney;
 pub mod minimax;
 pub mod openai;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub mod replicate;
 #[cfg_attr(not(test), expect(dead_code, reason = "no text adapter listens to its vendor yet"))]
 mod sse;
 pub mod stability;
+pub mod suno;
 mod vendor;
 pub mod veo;
 
@@ -41,7 +43,7 @@ pub(crate) use http::data_url;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 14] = [
+pub const VENDORS: [&Vendor; 17] = [
     &openai::VENDOR,
     &gemini::VENDOR,
     &kling::VENDOR,
@@ -56,6 +58,9 @@ pub const VENDORS: [&Vendor; 14] = [
     &stability::VENDOR,
     &recraft::VENDOR,
     &removebg::VENDOR,
+    &midjourney::VENDOR,
+    &suno::relay::VENDOR,
+    &suno::sunoapi::VENDOR,
 ];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
