@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Backwards,
     Expired,
     Usage,
+    Stream,
+    Drip,
 }
 
 /// Every fault with its name and a line for the index page.
@@ -54,11 +56,7 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (Kind::Quota, "quota", "the account has no money left (gemini: =402 for that status)"),
     (Kind::Auth, "auth", "the key is not accepted"),
     (Kind::BadInput, "bad_input", "the request is invalid (openai, gemini: =model for an unknown model)"),
-    (
-        Kind::Fail,
-        "fail",
-        "HTTP status VALUE (500; minimax without VALUE: 200 with code 1000; chat stream: =stream)",
-    ),
+    (Kind::Fail, "fail", "HTTP status VALUE (500; minimax without VALUE: 200 with code 1000)"),
     (
         Kind::TaskFail,
         "task_fail",
@@ -84,6 +82,13 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
         "the first VALUE (1) download URLs handed out die with 403; ask for a new one",
     ),
     (Kind::Usage, "usage", "success, but both token counts of a chat are VALUE, any JSON (-5)"),
+    (
+        Kind::Stream,
+        "stream",
+        "a stream is VALUE: cut or end (in the middle), error (there; =error:quota, :auth, :rate_limit, :refuse), \
+         failed (the same before the first word), refuse (its last word), no_usage, split (within characters), whole (no stream)",
+    ),
+    (Kind::Drip, "drip", "a stream rests VALUE milliseconds (100) before each piece"),
 ];
 
 impl Kind {
@@ -106,7 +111,9 @@ impl Kind {
             | Self::DropBefore
             | Self::Malformed
             | Self::Html
-            | Self::Usage => visit.op == Op::Submit,
+            | Self::Usage
+            | Self::Stream
+            | Self::Drip => visit.op == Op::Submit,
             Self::Refuse => matches!(visit.op, Op::Submit | Op::Poll),
             Self::TaskFail | Self::NeverFinish | Self::UnknownStatus | Self::Missing | Self::Backwards => {
                 visit.op == Op::Poll

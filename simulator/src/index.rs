@@ -16,7 +16,7 @@ const REST: &str = "\
   Files    GET  /files/VENDOR/NAME                     (use the URL you were given)
 
 KEYS
-  Any bearer token or x-goog-api-key, except 'wrong', which is refused.
+  Any bearer token, x-api-key or x-goog-api-key, except 'wrong', which is refused.
   Kling wants a JWT (HS256) with iss 'simulator', signed with 'simulated', and exp and nbf.
 
 CONTROL

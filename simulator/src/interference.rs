@@ -15,7 +15,7 @@ use axum::{
 use crate::{
     Simulator, answer,
     fault::{Fault, FaultBook, Kind},
-    ledger::{Ledger, Op, Provider, Visit},
+    ledger::{Ledger, Op, Visit},
     seed::Seed,
     wire,
 };
@@ -165,13 +165,12 @@ impl Simulator {
         if let Some(fault) = self.strike(visit, Kind::BadInput) {
             return Some(Trouble::BadInput(fault.value));
         }
-        // `fail=stream` is for the middle of a chat stream, which sees to it itself.
-        if let Some(fault) = self.faults().take(visit, Kind::Fail, |fault| !fault.says("stream")) {
+        if let Some(fault) = self.strike(visit, Kind::Fail) {
             let status = fault.count().and_then(|code| u16::try_from(code).ok());
             return Some(Trouble::Broken(status.and_then(|code| StatusCode::from_u16(code).ok())));
         }
-        // Kling judges the content while the task runs, unless told to do so at the door.
-        let at_the_door = |fault: &Fault| visit.provider != Provider::Kling || fault.says("submit");
+        // Some judge the content while the task runs, unless told to do so at the door.
+        let at_the_door = |fault: &Fault| !visit.provider.judges_later() || fault.says("submit");
         if visit.op == Op::Submit && self.faults().take(visit, Kind::Refuse, at_the_door).is_some() {
             return Some(Trouble::Refused);
         }

@@ -18,12 +18,21 @@ pub(crate) enum Provider {
     Gemini,
     Kling,
     Minimax,
+    Openrouter,
+    Deepseek,
+    Anthropic,
+    Perplexity,
 }
 
 impl Provider {
     /// Whether its work is usually a task to be polled, rather than done within the request.
     pub fn keeps_tasks(self) -> bool {
         matches!(self, Self::Kling | Self::Minimax)
+    }
+
+    /// Whether it judges the content while the work runs, rather than at the door.
+    pub fn judges_later(self) -> bool {
+        matches!(self, Self::Kling | Self::Anthropic)
     }
 
     /// The name used in paths and filters.
@@ -33,6 +42,10 @@ impl Provider {
             Self::Gemini => "gemini",
             Self::Kling => "kling",
             Self::Minimax => "minimax",
+            Self::Openrouter => "openrouter",
+            Self::Deepseek => "deepseek",
+            Self::Anthropic => "anthropic",
+            Self::Perplexity => "perplexity",
         }
     }
 }

@@ -20,6 +20,7 @@ mod journal;
 mod ledger;
 mod progress;
 mod seed;
+mod stream;
 mod task;
 mod vendors;
 mod wire;

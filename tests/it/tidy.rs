@@ -130,7 +130,20 @@ fn every_variable_is_described_and_every_description_is_of_a_variable() {
 }
 
 fn is_variable(text: &str) -> bool {
-    let known = ["KILN_", "S3_", "OPENAI_", "GEMINI_", "KLING_", "MINIMAX_", "POSTGRES_", "MINIO_"];
+    let known = [
+        "KILN_",
+        "S3_",
+        "OPENAI_",
+        "GEMINI_",
+        "KLING_",
+        "MINIMAX_",
+        "OPENROUTER_",
+        "DEEPSEEK_",
+        "ANTHROPIC_",
+        "PERPLEXITY_",
+        "POSTGRES_",
+        "MINIO_",
+    ];
     known.iter().any(|prefix| text.starts_with(prefix) && text.len() > prefix.len())
         && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }

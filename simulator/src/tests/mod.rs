@@ -8,6 +8,7 @@ mod kling;
 mod minimax;
 mod openai;
 mod persistence;
+mod text;
 
 use std::{path::Path, time::Duration};
 

@@ -3,6 +3,8 @@
 //! Each case is a job through the front door with a fault at the simulator, and says how the job ends, what it costs its
 //! owner, and how often the vendor would have been paid.
 
+mod text;
+
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 

@@ -15,20 +15,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub mod anthropic;
+pub mod deepseek;
 pub mod gemini;
 mod http;
 pub mod kling;
 pub mod local;
 pub mod minimax;
 pub mod openai;
-#[allow(dead_code, reason = "text adapters come to it one by one")]
+pub mod openrouter;
+pub mod perplexity;
 mod sse;
 mod vendor;
 
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 4] = [&openai::VENDOR, &gemini::VENDOR, &kling::VENDOR, &minimax::VENDOR];
+pub const VENDORS: [&Vendor; 8] = [
+    &openai::VENDOR,
+    &gemini::VENDOR,
+    &kling::VENDOR,
+    &minimax::VENDOR,
+    &openrouter::VENDOR,
+    &deepseek::VENDOR,
+    &anthropic::VENDOR,
+    &perplexity::VENDOR,
+];
 
 /// What one adapter is asked to do: the customer's input, already checked against the model's schema.
 #[derive(Debug, Clone)]
