@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Backwards,
     Expired,
     Usage,
+    Stream,
+    Drip,
 }
 
 /// Every fault with its name and a line for the index page.
@@ -65,7 +67,7 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (
         Kind::Fail,
         "fail",
-        "HTTP status VALUE (500; without VALUE a 200 with a code at minimax, midjourney, suno, sunoapi; chat stream: =stream)",
+        "HTTP status VALUE (500; without VALUE a 200 with a code at minimax, midjourney, suno, sunoapi)",
     ),
     (
         Kind::TaskFail,
@@ -96,6 +98,13 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
         "the first VALUE (1) download URLs handed out die with 403; ask for a new one",
     ),
     (Kind::Usage, "usage", "success, but both token counts of a chat are VALUE, any JSON (-5)"),
+    (
+        Kind::Stream,
+        "stream",
+        "a stream is VALUE: cut or end (in the middle), error (there; =error:quota, :auth, :rate_limit, :refuse), \
+         failed (the same before the first word), refuse (its last word), no_usage, split (within characters), whole (no stream)",
+    ),
+    (Kind::Drip, "drip", "a stream rests VALUE milliseconds (100) before each piece"),
 ];
 
 impl Kind {
@@ -118,7 +127,9 @@ impl Kind {
             | Self::DropBefore
             | Self::Malformed
             | Self::Html
-            | Self::Usage => visit.op == Op::Submit,
+            | Self::Usage
+            | Self::Stream
+            | Self::Drip => visit.op == Op::Submit,
             Self::Refuse => matches!(visit.op, Op::Submit | Op::Poll),
             Self::TaskFail | Self::NeverFinish | Self::UnknownStatus | Self::Missing | Self::Backwards => {
                 visit.op == Op::Poll

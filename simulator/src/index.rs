@@ -16,8 +16,8 @@ const REST: &str = "\
   Files    GET  /files/VENDOR/NAME                     (use the URL you were given)
 
 KEYS
-  Any bearer token, x-goog-api-key, mj-api-secret, at remove.bg X-Api-Key or, at fal, `Authorization: Key …`, except
-  'wrong', which is refused.
+  Any bearer token, x-goog-api-key, x-api-key (at anthropic and remove.bg), mj-api-secret or, at fal,
+  `Authorization: Key …`, except 'wrong', which is refused.
   Kling wants a JWT (HS256) with iss 'simulator', signed with 'simulated', and exp and nbf.
 
 CONTROL

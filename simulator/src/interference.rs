@@ -165,8 +165,7 @@ impl Simulator {
         if let Some(fault) = self.strike(visit, Kind::BadInput) {
             return Some(Trouble::BadInput(fault.value));
         }
-        // `fail=stream` is for the middle of a chat stream, which sees to it itself.
-        if let Some(fault) = self.faults().take(visit, Kind::Fail, |fault| !fault.says("stream")) {
+        if let Some(fault) = self.strike(visit, Kind::Fail) {
             let status = fault.count().and_then(|code| u16::try_from(code).ok());
             return Some(Trouble::Broken(status.and_then(|code| StatusCode::from_u16(code).ok())));
         }

@@ -28,6 +28,10 @@ pub(crate) enum Provider {
     Midjourney,
     Suno,
     Sunoapi,
+    Openrouter,
+    Deepseek,
+    Anthropic,
+    Perplexity,
 }
 
 impl Provider {
@@ -47,9 +51,12 @@ impl Provider {
         )
     }
 
-    /// Whether it judges the content while the task runs, rather than at the door.
+    /// Whether it judges the content while the work runs, rather than at the door.
     pub fn judges_later(self) -> bool {
-        matches!(self, Self::Kling | Self::Replicate | Self::Fal | Self::Suno | Self::Sunoapi)
+        matches!(
+            self,
+            Self::Kling | Self::Replicate | Self::Fal | Self::Suno | Self::Sunoapi | Self::Anthropic
+        )
     }
 
     /// The name used in paths and filters.
@@ -69,6 +76,10 @@ impl Provider {
             Self::Midjourney => "midjourney",
             Self::Suno => "suno",
             Self::Sunoapi => "sunoapi",
+            Self::Openrouter => "openrouter",
+            Self::Deepseek => "deepseek",
+            Self::Anthropic => "anthropic",
+            Self::Perplexity => "perplexity",
         }
     }
 }

@@ -23,6 +23,7 @@ mod ledger;
 mod picture;
 mod progress;
 mod seed;
+mod stream;
 mod task;
 mod vendors;
 mod wire;

@@ -1,5 +1,7 @@
 //! The vendors, one a file; each says which paths it answers at.
 
+pub(crate) mod anthropic;
+pub(crate) mod deepseek;
 pub(crate) mod fal;
 pub(crate) mod gemini;
 pub(crate) mod kling;
@@ -7,6 +9,8 @@ pub(crate) mod luma;
 pub(crate) mod midjourney;
 pub(crate) mod minimax;
 pub(crate) mod openai;
+pub(crate) mod openrouter;
+pub(crate) mod perplexity;
 pub(crate) mod recraft;
 pub(crate) mod removebg;
 pub(crate) mod replicate;
@@ -36,6 +40,10 @@ pub(crate) fn routes() -> Router<Sim> {
         .merge(midjourney::routes())
         .merge(suno::routes())
         .merge(sunoapi::routes())
+        .merge(openrouter::routes())
+        .merge(deepseek::routes())
+        .merge(anthropic::routes())
+        .merge(perplexity::routes())
 }
 
 /// What the front page says of each vendor.
@@ -54,4 +62,8 @@ pub(crate) const INDEX: &[&str] = &[
     midjourney::INDEX,
     suno::INDEX,
     sunoapi::INDEX,
+    openrouter::INDEX,
+    deepseek::INDEX,
+    anthropic::INDEX,
+    perplexity::INDEX,
 ];

@@ -146,6 +146,10 @@ fn is_variable(text: &str) -> bool {
         "MIDJOURNEY_",
         "SUNO_",
         "SUNOAPI_",
+        "OPENROUTER_",
+        "DEEPSEEK_",
+        "ANTHROPIC_",
+        "PERPLEXITY_",
         "POSTGRES_",
         "MINIO_",
     ];

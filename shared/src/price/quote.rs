@@ -28,7 +28,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of an ordinary answer, where a rule does not say.
 const COMPLETION_TYPICAL: u64 = 500;
 /// Fields of an input that a language model reads.
-const READ_FIELDS: [&str; 6] = ["prompt", "system", "messages", "tools", "tool_choice", "response_format"];
+const READ_FIELDS: [&str; 7] =
+    ["prompt", "system", "messages", "tools", "tool_choice", "response_format", "input"];
 /// Parts of a message that are pictures, in OpenAI's words.
 const PICTURE_PARTS: [&str; 2] = ["image_url", "input_image"];
 /// Parts of a message whose length in tokens their bytes do not tell: recordings, documents, films.

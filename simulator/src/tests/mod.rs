@@ -18,6 +18,7 @@ mod replicate;
 mod stability;
 mod suno;
 mod sunoapi;
+mod text;
 mod veo;
 mod videos;
 

@@ -53,7 +53,7 @@ async fn a_streamed_chat_is_the_same_text_in_pieces() {
     assert!(events.last().unwrap()["usage"]["total_tokens"].as_u64().unwrap() > 0);
     assert_eq!(events[events.len() - 2]["choices"][0]["finish_reason"], "stop");
 
-    body["messages"][0]["content"] = json!("tell me [[sim:fail=stream]]");
+    body["messages"][0]["content"] = json!("tell me [[sim:stream=error]]");
     let text = house.post(CHAT).json(&body).send().await.unwrap().text().await.unwrap();
     assert!(text.contains("\"error\"") && !text.contains("[DONE]"));
 }

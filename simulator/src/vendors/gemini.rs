@@ -1,9 +1,10 @@
-//! Google Gemini `generateContent`: pictures ("Nano Banana") as inline PNG, and plain text.
+//! Google Gemini `generateContent`: pictures ("Nano Banana") as inline PNG, and plain text, which is also streamed.
 //!
-//! A blocked prompt and a missing picture are both HTTP 200 here, as they are with the vendor. Streaming and the
-//! Files API are absent.
+//! A blocked prompt and a missing picture are both HTTP 200 here, as they are with the vendor. The Files API is absent, and so
+//! is the stream without `alt=sse`, which is one growing array.
 
 mod request;
+mod stream;
 
 use axum::{
     Router,
@@ -11,7 +12,7 @@ use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::Response,
-    routing::post,
+    routing::{get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -32,12 +33,15 @@ use request::Generation;
 
 /// For the front page.
 pub(crate) const INDEX: &str = "\
-  Gemini   POST /gemini/v1beta/models/MODEL:generateContent
+  Gemini   POST /gemini/v1beta/models/MODEL:generateContent, MODEL:streamGenerateContent?alt=sse
+           GET  /gemini/v1beta/models
 ";
 
 /// The paths it answers at.
 pub(crate) fn routes() -> Router<Sim> {
-    Router::new().route("/gemini/v1beta/models/{call}", post(generate))
+    Router::new()
+        .route("/gemini/v1beta/models/{call}", post(generate))
+        .route("/gemini/v1beta/models", get(models))
 }
 
 /// Output tokens the vendor bills for one picture.
@@ -45,10 +49,22 @@ const TOKENS_PER_PICTURE: usize = 1290;
 /// Input tokens of one picture sent along.
 const TOKENS_PER_INPUT_PICTURE: usize = 258;
 
-/// The key, for clients that put it into the URL.
+/// What a URL may carry.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Credentials {
+    /// The key, for clients that put it there.
     key: Option<String>,
+    /// The form of a stream.
+    alt: Option<String>,
+}
+
+/// The models there are; one is enough to see that a key works.
+async fn models(Query(credentials): Query<Credentials>, headers: HeaderMap) -> Response {
+    let header_key = headers.get("x-goog-api-key").and_then(|key| key.to_str().ok());
+    if let Some(refusal) = refuse_key(header_key.or(credentials.key.as_deref())) {
+        return refusal;
+    }
+    answer::json(StatusCode::OK, &json!({ "models": [{ "name": "models/gemini-2.5-flash" }] }))
 }
 
 /// Generates a picture or a text.
@@ -63,13 +79,21 @@ pub(crate) async fn generate(
     if let Some(refusal) = refuse_key(header_key.or(credentials.key.as_deref())) {
         return refusal;
     }
-    let Some((model, "generateContent")) = call.split_once(':') else {
-        return voice(&Trouble::Missing);
+    let (model, streams) = match call.split_once(':') {
+        Some((model, "generateContent")) => (model, false),
+        Some((model, "streamGenerateContent")) if credentials.alt.as_deref() == Some("sse") => (model, true),
+        _ => return voice(&Trouble::Missing),
     };
     let generation = match read_json(&headers, &body).and_then(|body| Generation::read(model, body)) {
         Ok(generation) => generation,
         Err(complaint) => return complain(&complaint),
     };
+    if streams {
+        let visit =
+            Visit::new(Provider::Gemini, Op::Submit, "streamGenerateContent", &generation.prompt, None);
+        let work = sim.told_text(&visit, model, &generation);
+        return sim.attend(&visit, stream::voice_of_stream, work).await;
+    }
     let visit = Visit::new(Provider::Gemini, Op::Submit, "generateContent", &generation.prompt, None);
     sim.attend(&visit, voice, sim.generation(&visit, model, &generation)).await
 }
@@ -134,23 +158,35 @@ impl Simulator {
 
 impl Generation {
     fn reply(&self, model: &str, id: &str, candidate: &Value, tokens: usize) -> Response {
-        let asked =
-            self.prompt.chars().count().div_ceil(CHARS_PER_TOKEN) + self.pictures * TOKENS_PER_INPUT_PICTURE;
         answer::json(
             StatusCode::OK,
             &json!({
                 "candidates": [candidate],
-                "usageMetadata": {
-                    "promptTokenCount": asked,
-                    "candidatesTokenCount": tokens,
-                    "totalTokenCount": asked + tokens,
-                    "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": asked }],
-                },
+                "usageMetadata": self.counts(tokens),
                 "modelVersion": model,
                 "responseId": id,
             }),
         )
     }
+
+    fn counts(&self, tokens: usize) -> Value {
+        let asked =
+            self.prompt.chars().count().div_ceil(CHARS_PER_TOKEN) + self.pictures * TOKENS_PER_INPUT_PICTURE;
+        json!({
+            "promptTokenCount": asked,
+            "candidatesTokenCount": tokens,
+            "totalTokenCount": asked + tokens,
+            "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": asked }],
+        })
+    }
+}
+
+/// The answer to a prompt that was blocked.
+fn blocked_prompt() -> Value {
+    json!({
+        "promptFeedback": { "blockReason": "PROHIBITED_CONTENT" },
+        "usageMetadata": { "promptTokenCount": 8, "totalTokenCount": 8 },
+    })
 }
 
 fn complain(complaint: &Complaint) -> Response {
@@ -201,13 +237,7 @@ fn voice(trouble: &Trouble) -> Response {
         Trouble::BadInput(_) => {
             error(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "Request contains an invalid argument.", None)
         }
-        Trouble::Refused => answer::json(
-            StatusCode::OK,
-            &json!({
-                "promptFeedback": { "blockReason": "PROHIBITED_CONTENT" },
-                "usageMetadata": { "promptTokenCount": 8, "totalTokenCount": 8 },
-            }),
-        ),
+        Trouble::Refused => answer::json(StatusCode::OK, &blocked_prompt()),
         Trouble::Broken(status) => {
             let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let word = match status {

@@ -4,8 +4,11 @@
 
 pub(super) mod chat;
 pub(super) mod chat_request;
+mod chat_stream;
+mod embedding;
 mod images;
 mod images_request;
+mod moderation;
 pub(super) mod speech;
 pub(super) mod transcription;
 mod videos;
@@ -14,9 +17,9 @@ use axum::{
     Router,
     http::{HeaderMap, StatusCode},
     response::Response,
-    routing::post,
+    routing::{get, post},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Sim,
@@ -34,6 +37,8 @@ pub(crate) const INDEX: &str = "\
            POST /openai/v1/audio/transcriptions        (multipart)
            POST /openai/v1/videos                      (JSON or multipart)
            GET  /openai/v1/videos | /openai/v1/videos/ID | /openai/v1/videos/ID/content
+           POST /openai/v1/embeddings                  POST /openai/v1/moderations
+           GET  /openai/v1/models
 ";
 
 /// The paths it answers at.
@@ -45,6 +50,9 @@ pub(crate) fn routes() -> Router<Sim> {
         .route("/openai/v1/audio/speech", post(speech::speak))
         .route("/openai/v1/audio/transcriptions", post(transcription::transcribe))
         .merge(videos::routes())
+        .route("/openai/v1/embeddings", post(embedding::embed))
+        .route("/openai/v1/moderations", post(moderation::moderate))
+        .route("/openai/v1/models", get(models))
 }
 
 /// The key that is never accepted.
@@ -67,6 +75,32 @@ pub(crate) fn complain(complaint: &Complaint) -> Response {
     tracing::warn!(complaint = complaint.text, "openai: bad request");
     let param = complaint.field.as_deref();
     error(StatusCode::BAD_REQUEST, "invalid_request_error", None, param, &complaint.text)
+}
+
+/// The models there are; one is enough to see that a key works.
+async fn models(headers: HeaderMap) -> Response {
+    if let Some(refusal) = refuse_key(&headers) {
+        return refusal;
+    }
+    let model = json!({ "id": "gpt-4o", "object": "model", "created": 1_715_367_049, "owned_by": "system" });
+    answer::json(StatusCode::OK, &json!({ "object": "list", "data": [model] }))
+}
+
+/// The texts of a field that holds one or a list of them.
+fn texts(value: Option<&Value>) -> Result<Vec<String>, Complaint> {
+    let listed = match value {
+        Some(Value::Array(items)) if !items.is_empty() => items.clone(),
+        Some(text @ Value::String(_)) => vec![text.clone()],
+        _ => {
+            return Err(Complaint::of(
+                "input",
+                "you must provide an 'input' that is a text or a list of them",
+            ));
+        }
+    };
+    let text = |item: &Value| item.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let read: Option<Vec<_>> = listed.iter().map(text).collect();
+    read.ok_or_else(|| Complaint::of("input", "'input' has an item that is no text, or an empty one"))
 }
 
 /// The refusal of a missing or wrong key; `None` lets the request in.

@@ -5,9 +5,10 @@
 
 mod aggregators;
 mod image;
-mod page;
 mod mj;
 mod mj_followups;
+mod page;
+mod text;
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};

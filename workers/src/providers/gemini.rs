@@ -1,21 +1,24 @@
-//! Google Gemini's image models ("Nano Banana"): one request, the picture as base64 in its answer.
+//! Google Gemini: chats, told while they are written ([`text`]), and pictures ("Nano Banana") as base64 in one answer.
 //!
 //! After a lost answer the work is submitted again: there is nothing to look up, and a second picture costs about
-//! four cents. A 200 without a picture is common here, and why is spread over two fields.
-//! Deliberately absent: text models, several turns and the Files API.
+//! four cents, a second chat less. A 200 without a result is common here, and why is spread over two fields.
+//! Deliberately absent: several turns about a picture, tools and the Files API.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use secrecy::ExposeSecret;
+use reqwest::RequestBuilder;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Provider, ProviderError, Step, Vendor,
-    http::{self, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, Stake},
+    AfterAmbiguity, Artifact, Artifacts, Call, Checkup, ErrorClass, Provider, ProviderError, Step, Vendor,
+    http::{self, ASK_TIMEOUT, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, MAX_JSON_BYTES, Stake},
 };
+
+mod text;
 
 /// How it is configured.
 pub const VENDOR: Vendor = Vendor {
@@ -27,7 +30,11 @@ pub const VENDOR: Vendor = Vendor {
     simulated_key: "simulated",
     mode: "in the answer",
     cancel: "no",
-    unverified: &["how many tokens a picture is billed as"],
+    unverified: &[
+        "how many tokens a picture is billed as",
+        "the form of an error in the middle of a stream",
+        "`responseJsonSchema`, by which an answer's form is asked for",
+    ],
     adapter: |http, base_url| Arc::new(Gemini::new(http, base_url)),
 };
 
@@ -59,17 +66,33 @@ impl Provider for Gemini {
     }
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
-        let request = self
-            .http
-            .post(format!("{}/models/{}:generateContent", self.base_url, call.upstream_model))
-            .header("x-goog-api-key", call.key.expose_secret())
-            .timeout(IMAGE_TIMEOUT)
-            .json(&request(call)?);
+        if call.task == "text.chat" {
+            return text::complete(self, call).await.map(Step::Done);
+        }
+        let request = self.post(call, "generateContent").timeout(IMAGE_TIMEOUT).json(&request(call)?);
         let answer = http::send(request, Stake::Submit, MAX_INLINE_BYTES).await?;
         if !answer.status.is_success() {
             return Err(fault(&answer));
         }
         read(answer.json()?).map(Step::Done)
+    }
+
+    async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
+        let request = self.http.get(format!("{}/models", self.base_url)).timeout(ASK_TIMEOUT);
+        let request = request.header("x-goog-api-key", key.expose_secret());
+        let answer = http::send(request, Stake::Ask, MAX_JSON_BYTES).await?;
+        if !answer.status.is_success() {
+            return Err(fault(&answer));
+        }
+        Ok(Some(Checkup::default()))
+    }
+}
+
+impl Gemini {
+    fn post(&self, call: &Call, method: &str) -> RequestBuilder {
+        self.http
+            .post(format!("{}/models/{}:{method}", self.base_url, call.upstream_model))
+            .header("x-goog-api-key", call.key.expose_secret())
     }
 }
 

@@ -196,6 +196,13 @@ fn class_of_status(status: StatusCode, is_json: bool, stake: Stake) -> ErrorClas
     }
 }
 
+/// The class of a status that came as a number in a body, as vendors tell it that have begun to answer. `None`: no error's.
+pub fn class_of_code(code: u16) -> Option<ErrorClass> {
+    let status = StatusCode::from_u16(code).ok()?;
+    let is_error = status.is_client_error() || status.is_server_error();
+    is_error.then(|| class_of_status(status, true, Stake::Submit))
+}
+
 /// How long the vendor asks us to stay away: `retry-after-ms`, or `retry-after` as seconds or as an HTTP date.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);

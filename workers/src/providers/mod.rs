@@ -16,6 +16,8 @@ use serde_json::Value;
 use shared::catalog::Mapping;
 use tokio::sync::mpsc;
 
+pub mod anthropic;
+pub mod deepseek;
 pub mod fal;
 pub mod gemini;
 mod http;
@@ -26,12 +28,13 @@ mod mapped;
 pub mod midjourney;
 pub mod minimax;
 pub mod openai;
+pub mod openrouter;
+pub mod perplexity;
 #[cfg(test)]
 mod properties;
 pub mod recraft;
 pub mod removebg;
 pub mod replicate;
-#[cfg_attr(not(test), expect(dead_code, reason = "no text adapter listens to its vendor yet"))]
 mod sse;
 pub mod stability;
 pub mod suno;
@@ -43,9 +46,13 @@ pub(crate) use http::data_url;
 pub use vendor::Vendor;
 
 /// Every vendor that there is an adapter for, but for [`local`], which is none.
-pub const VENDORS: [&Vendor; 17] = [
+pub const VENDORS: [&Vendor; 21] = [
     &openai::VENDOR,
+    &anthropic::VENDOR,
     &gemini::VENDOR,
+    &openrouter::VENDOR,
+    &deepseek::VENDOR,
+    &perplexity::VENDOR,
     &kling::VENDOR,
     &minimax::v1::VENDOR,
     &minimax::v2::VENDOR,

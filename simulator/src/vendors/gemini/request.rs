@@ -69,6 +69,8 @@ pub(crate) struct Generation {
     pub wants_text: bool,
     /// Width and height of the picture.
     pub size: (u32, u32),
+    /// The longest a text may be.
+    pub tokens_max: Option<u32>,
 }
 
 impl Generation {
@@ -87,8 +89,14 @@ impl Generation {
             }
         }
         let draws = model.contains("image");
-        let mut generation =
-            Self { prompt, pictures, wants_image: draws, wants_text: true, size: (1024, 1024) };
+        let mut generation = Self {
+            prompt,
+            pictures,
+            wants_image: draws,
+            wants_text: true,
+            size: (1024, 1024),
+            tokens_max: None,
+        };
         if let Some(config) = fields.get("generationConfig") {
             generation.configure(model, config)?;
         }
@@ -101,7 +109,7 @@ impl Generation {
         known(&config, GENERATION, " at 'generation_config'")?;
         config.number("temperature", 0.0..=2.0)?;
         config.number("topP", 0.0..=1.0)?;
-        config.integer("maxOutputTokens", 1..=u32::MAX)?;
+        self.tokens_max = config.integer("maxOutputTokens", 1..=u32::MAX)?;
         config.integer("candidateCount", 1..=1)?;
         if config.get("responseModalities").is_some() {
             let wanted = config.list("responseModalities")?;

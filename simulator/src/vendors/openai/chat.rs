@@ -1,57 +1,97 @@
-//! OpenAI chat completions, whole or as a stream.
+//! Chat completions in OpenAI's protocol, whole or as a stream.
 //!
 //! The answer is a few deterministic sentences about the last user message; token numbers are a quarter of the
 //! characters, which is what the real ones come to on average. The same message gets the same answer every time,
-//! only several choices for it differ among themselves.
+//! only several choices for it differ among themselves. Other vendors that speak the protocol have a [`Manner`].
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
 };
-use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::{
     Sim, Simulator, answer, clock,
-    fault::{Fault, Kind},
-    fields::read_json,
+    fault::Kind,
+    fields::{Complaint, read_json},
+    interference::Voice,
     ledger::{Op, Provider, Visit},
     seed::Seed,
-    vendors::openai::chat_request::{CHARS_PER_TOKEN, Chat, tokens},
-    vendors::openai::{complain, identified, refuse_key, voice},
+    stream::{self, Tongue},
+    vendors::openai::{
+        chat_request::{CHARS_PER_TOKEN, COMMON, Chat, OPENAI, tokens},
+        complain, identified, refuse_key, voice,
+    },
     wire,
 };
 
-/// Between two pieces of a stream, so that it looks like one.
-const PIECE_PAUSE: std::time::Duration = std::time::Duration::from_millis(8);
 /// How much of the user's message the answer repeats.
 const QUOTE_CHARS: usize = 80;
 
-/// One finished answer.
-struct Choice {
-    text: String,
-    tokens: usize,
-    finish_reason: &'static str,
+/// How a vendor that speaks this protocol behaves.
+pub(crate) struct Manner {
+    /// Which.
+    pub provider: Provider,
+    /// Lists of the request fields that it knows.
+    pub known: &'static [&'static [&'static str]],
+    /// Its refusal of a missing or wrong key.
+    pub refuse_key: fn(&HeaderMap) -> Option<Response>,
+    /// Its words for a request that is wrong.
+    pub complain: fn(&Complaint) -> Response,
+    /// How it says no.
+    pub voice: Voice,
+    /// A comment that it sends while a stream waits.
+    pub comment: Option<&'static str>,
+    /// Its name for what a model thinks before it answers, where it tells that.
+    pub thought: Option<&'static str>,
+    /// Adds what only this vendor tells to an answer or a chunk.
+    pub adorn: fn(&mut Value),
 }
 
-/// Answers a chat, whole or as a stream.
+/// OpenAI itself.
+const MANNER: Manner = Manner {
+    provider: Provider::Openai,
+    known: &[COMMON, OPENAI],
+    refuse_key,
+    complain,
+    voice,
+    comment: None,
+    thought: None,
+    adorn: |_| {},
+};
+
+/// One finished answer.
+pub(super) struct Choice {
+    pub text: String,
+    /// The tool that is called in place of a text, and its arguments.
+    pub call: Option<(String, String)>,
+    pub tokens: usize,
+    pub finish_reason: &'static str,
+}
+
+/// Answers a chat as OpenAI does.
 pub(crate) async fn complete(State(sim): State<Sim>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Some(refusal) = refuse_key(&headers) {
-        return refusal;
-    }
-    let chat = match read_json(&headers, &body).and_then(|body| Chat::read(&body)) {
-        Ok(chat) => chat,
-        Err(complaint) => return complain(&complaint),
-    };
-    let client_ref = headers.get("x-client-request-id").and_then(|value| value.to_str().ok());
-    let visit = Visit::new(Provider::Openai, Op::Submit, "chat.completions", &chat.question, client_ref);
-    sim.attend(&visit, voice, sim.chat(&visit, &chat)).await
+    sim.converse(&MANNER, &headers, &body).await
 }
 
 impl Simulator {
-    async fn chat(&self, visit: &Visit, chat: &Chat) -> Response {
+    /// Answers a chat, whole or as a stream.
+    pub async fn converse(&self, manner: &Manner, headers: &HeaderMap, body: &[u8]) -> Response {
+        if let Some(refusal) = (manner.refuse_key)(headers) {
+            return refusal;
+        }
+        let chat = match read_json(headers, body).and_then(|body| Chat::read(&body, manner.known)) {
+            Ok(chat) => chat,
+            Err(complaint) => return (manner.complain)(&complaint),
+        };
+        let client_ref = headers.get("x-client-request-id").and_then(|value| value.to_str().ok());
+        let visit = Visit::new(manner.provider, Op::Submit, "chat.completions", &chat.question, client_ref);
+        self.attend(&visit, manner.voice, self.chat(&visit, &chat, manner)).await
+    }
+
+    async fn chat(&self, visit: &Visit, chat: &Chat, manner: &Manner) -> Response {
         let id = format!("chatcmpl-{}", self.tasks.next_id());
         self.accept(visit, Some(&id));
         let empty = self.strike(visit, Kind::Empty).is_some();
@@ -67,12 +107,15 @@ impl Simulator {
             usage["prompt_tokens"] = odd.clone();
             usage["completion_tokens"] = odd;
         }
-        let response = if chat.stream {
-            let broken =
-                self.faults().take(visit, Kind::Fail, |fault: &Fault| fault.says("stream")).is_some();
-            stream_response(chat.events(&id, &choices, &usage, broken))
+        let response = if chat.stream && !self.stream_fault(visit, "whole") {
+            if self.stream_fault(visit, "refuse") {
+                choices.iter_mut().for_each(|choice| choice.finish_reason = "content_filter");
+            }
+            let counts = chat.include_usage && !self.stream_fault(visit, "no_usage");
+            let events = chat.events(&id, &choices, counts.then_some(&usage), manner);
+            self.play(visit, &Tongue { voice: manner.voice, frame: stream::data }, events).await
         } else {
-            answer::json(StatusCode::OK, &chat.whole(&id, &choices, &usage))
+            answer::json(StatusCode::OK, &chat.whole(&id, &choices, &usage, manner))
         };
         let response = identified(response, &id);
         if truncated { wire::cut_short(response).await } else { response }
@@ -82,35 +125,50 @@ impl Simulator {
 impl Chat {
     fn answer(&self, index: u32, empty: bool) -> Choice {
         let text = if empty { String::new() } else { compose(&self.question, index) };
+        if let Some(name) = self.tool.as_ref().filter(|_| !empty) {
+            let arguments = json!({ "question": self.question }).to_string();
+            let tokens = tokens(arguments.chars().count());
+            let call = Some((name.clone(), arguments));
+            return Choice { text: String::new(), call, tokens, finish_reason: "tool_calls" };
+        }
         let text = if self.wants_json && !empty { json!({ "answer": text }).to_string() } else { text };
         let tokens_max = self.tokens_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
         if tokens(text.chars().count()) <= tokens_max {
-            return Choice { tokens: tokens(text.chars().count()), text, finish_reason: "stop" };
+            let tokens = tokens(text.chars().count());
+            return Choice { tokens, text, call: None, finish_reason: "stop" };
         }
         let text = text.chars().take(tokens_max.saturating_mul(CHARS_PER_TOKEN)).collect();
-        Choice { text, tokens: tokens_max, finish_reason: "length" }
+        Choice { text, call: None, tokens: tokens_max, finish_reason: "length" }
     }
 
-    fn whole(&self, id: &str, choices: &[Choice], usage: &Value) -> Value {
+    fn whole(&self, id: &str, choices: &[Choice], usage: &Value, manner: &Manner) -> Value {
         let listed: Vec<_> = choices
             .iter()
             .enumerate()
             .map(|(index, choice)| {
+                let mut message = json!({
+                    "role": "assistant", "content": choice.text, "refusal": null, "annotations": [],
+                });
+                if let Some((name, arguments)) = &choice.call {
+                    message["content"] = Value::Null;
+                    message["tool_calls"] = json!([tool_call(index, name, arguments)]);
+                }
+                if let Some(field) = manner.thought {
+                    message[field] = thought().into();
+                }
+                let logprobs = self.logprobs.then(|| likely(&choice.text));
                 json!({
-                    "index": index,
-                    "message": {
-                        "role": "assistant", "content": choice.text, "refusal": null, "annotations": [],
-                    },
-                    "logprobs": null,
-                    "finish_reason": choice.finish_reason,
+                    "index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason,
                 })
             })
             .collect();
-        json!({
+        let mut answer = json!({
             "id": id, "object": "chat.completion", "created": clock::now_secs(), "model": self.model,
             "choices": listed, "usage": usage,
             "service_tier": "default", "system_fingerprint": "fp_simulated",
-        })
+        });
+        (manner.adorn)(&mut answer);
+        answer
     }
 
     fn usage(&self, choices: &[Choice]) -> Value {
@@ -126,55 +184,30 @@ impl Chat {
             },
         })
     }
-
-    /// The lines of the stream; a broken one ends in an error half way.
-    fn events(&self, id: &str, choices: &[Choice], usage: &Value, broken: bool) -> Vec<String> {
-        let created = clock::now_secs();
-        let chunk = |listed: Value, usage: Value| {
-            let mut chunk = json!({
-                "id": id, "object": "chat.completion.chunk", "created": created, "model": self.model,
-                "service_tier": "default", "system_fingerprint": "fp_simulated", "choices": listed,
-            });
-            if self.include_usage {
-                chunk["usage"] = usage;
-            }
-            format!("data: {chunk}\n\n")
-        };
-        let delta = |index: usize, delta: Value, finish: Option<&str>| {
-            let choice = json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": finish });
-            chunk(json!([choice]), Value::Null)
-        };
-        let mut events = Vec::new();
-        for (index, choice) in choices.iter().enumerate() {
-            events.push(delta(index, json!({ "role": "assistant", "content": "", "refusal": null }), None));
-            events.extend(
-                choice.text.split_inclusive(' ').map(|word| delta(index, json!({ "content": word }), None)),
-            );
-            events.push(delta(index, json!({}), Some(choice.finish_reason)));
-        }
-        if broken {
-            events.truncate(events.len() / 2);
-            let error = json!({ "error": { "message": "The server had an error", "type": "server_error", "code": null } });
-            events.push(format!("data: {error}\n\n"));
-            return events;
-        }
-        if self.include_usage {
-            events.push(chunk(json!([]), usage.clone()));
-        }
-        events.push("data: [DONE]\n\n".to_owned());
-        events
-    }
 }
 
-fn stream_response(events: Vec<String>) -> Response {
-    let events = stream::iter(events).then(|event| async move {
-        tokio::time::sleep(PIECE_PAUSE).await;
-        Ok::<_, std::convert::Infallible>(event)
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")], Body::from_stream(events)).into_response()
+/// The call of a tool, as a whole answer has it.
+pub(super) fn tool_call(index: usize, name: &str, arguments: &str) -> Value {
+    json!({
+        "id": format!("call_{index}"), "type": "function", "function": { "name": name, "arguments": arguments },
+    })
 }
 
-fn compose(question: &str, index: u32) -> String {
+/// What is thought before every answer.
+pub(super) fn thought() -> &'static str {
+    "The question is clear, so the answer can be short."
+}
+
+/// How likely each word was.
+pub(super) fn likely(text: &str) -> Value {
+    let words = text.split_inclusive(' ');
+    let listed: Vec<_> =
+        words.map(|word| json!({ "token": word, "logprob": -0.5, "top_logprobs": [] })).collect();
+    json!({ "content": listed, "refusal": null })
+}
+
+/// The answer to a question.
+pub(crate) fn compose(question: &str, index: u32) -> String {
     const OPENINGS: &[&str] = &["In short", "Put simply", "As far as I can tell", "Looking at it closely"];
     const CLOSINGS: &[&str] = &[
         "Everything else follows from that.",

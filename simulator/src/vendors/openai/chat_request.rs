@@ -1,7 +1,7 @@
 //! What OpenAI chat completions accept, field by field.
 //!
-//! Unknown fields are refused, as the vendor does. Tools, sampling and seeds are let through unread: they would
-//! change nothing about a simulated answer.
+//! Unknown fields are refused, as the vendor does. Sampling and seeds are let through unread: they would change nothing
+//! about a simulated answer. A tool is asked for only where the request demands one.
 
 use serde_json::Value;
 
@@ -10,23 +10,31 @@ use crate::fields::{Complaint, Fields};
 /// Characters a token stands for, on average.
 pub(crate) const CHARS_PER_TOKEN: usize = 4;
 
-/// The request fields the vendor documents.
-const KNOWN: &[&str] = &[
+/// The request fields that all vendors of this protocol document.
+pub(crate) const COMMON: &[&str] = &[
     "model",
     "messages",
-    "max_completion_tokens",
     "max_tokens",
     "temperature",
     "top_p",
-    "n",
     "stop",
     "frequency_penalty",
     "presence_penalty",
-    "logit_bias",
-    "seed",
     "response_format",
     "tools",
     "tool_choice",
+    "logprobs",
+    "top_logprobs",
+    "stream",
+    "stream_options",
+];
+
+/// Those that OpenAI has besides.
+pub(crate) const OPENAI: &[&str] = &[
+    "max_completion_tokens",
+    "n",
+    "logit_bias",
+    "seed",
     "parallel_tool_calls",
     "functions",
     "function_call",
@@ -36,13 +44,9 @@ const KNOWN: &[&str] = &[
     "safety_identifier",
     "prompt_cache_key",
     "user",
-    "logprobs",
-    "top_logprobs",
     "store",
     "metadata",
     "moderation",
-    "stream",
-    "stream_options",
     "modalities",
     "audio",
     "prediction",
@@ -68,13 +72,17 @@ pub(crate) struct Chat {
     pub stream: bool,
     /// Whether a stream ends with the token counts.
     pub include_usage: bool,
+    /// The function that must be called.
+    pub tool: Option<String>,
+    /// Whether each token's likelihood is told.
+    pub logprobs: bool,
 }
 
 impl Chat {
-    /// Reads a request.
-    pub fn read(body: &Value) -> Result<Self, Complaint> {
+    /// Reads a request that may have fields of these lists.
+    pub fn read(body: &Value, known: &[&[&str]]) -> Result<Self, Complaint> {
         let fields = Fields::of(body, "body")?;
-        fields.only(KNOWN)?;
+        fields.only(&known.concat())?;
         let model = fields.text("model", 256)?.to_owned();
         let messages = fields.list("messages")?;
         let mut question = String::new();
@@ -111,8 +119,27 @@ impl Chat {
                 }
                 None => false,
             },
+            tool: read_tool(&fields)?,
+            logprobs: fields.flag("logprobs")?.unwrap_or(false),
         })
     }
+}
+
+/// The function that `tool_choice` demands: one by its name, or the first of all.
+fn read_tool(fields: &Fields<'_>) -> Result<Option<String>, Complaint> {
+    let Some(choice) = fields.get("tool_choice") else { return Ok(None) };
+    let mut names = Vec::new();
+    for tool in fields.list("tools")? {
+        let function = Fields::of(tool, "tools")?.get("function").unwrap_or(&Value::Null);
+        names.push(Fields::of(function, "tools[].function")?.text("name", 64)?.to_owned());
+    }
+    let wanted = match choice {
+        Value::String(word) if word == "required" => names.first(),
+        Value::String(word) if word == "none" || word == "auto" => return Ok(None),
+        choice => names.iter().find(|name| choice["function"]["name"] == **name),
+    };
+    let text = "invalid value for 'tool_choice'";
+    wanted.cloned().map(Some).ok_or_else(|| Complaint::of("tool_choice", text))
 }
 
 /// The role and the text of one message.

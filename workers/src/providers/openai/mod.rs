@@ -1,22 +1,28 @@
-//! OpenAI: chat, pictures, speech and transcription, each one request with the result in its answer.
+//! OpenAI: chat, embeddings, moderation, pictures, speech and transcription, each one request with the result in its answer.
 //!
 //! After a lost answer the work is submitted again: OpenAI offers neither an idempotency key nor a lookup for these
-//! calls, a second one costs cents, and a caller waits. Deliberately absent: streaming and embeddings.
+//! calls, a second one costs cents, and a caller waits. Its chat protocol is spoken by others too, who share [`chat`].
+//! Deliberately absent: the Responses API.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use reqwest::RequestBuilder;
-use secrecy::ExposeSecret;
-use serde::Deserialize;
-use serde_json::Value;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, Vendor, http};
+use super::{
+    AfterAmbiguity, Call, Checkup, ErrorClass, Provider, ProviderError, Step, Vendor,
+    http::{self, ASK_TIMEOUT, MAX_CHAT_BYTES, Stake},
+};
 
 mod audio;
-mod chat;
-pub mod videos;
+pub(super) mod chat;
+pub(super) mod draft;
+mod embed;
+pub(super) mod fault;
 mod images;
+mod moderate;
+pub mod videos;
 
 /// The adapter for OpenAI, and for whatever speaks its protocol at another address.
 #[derive(Debug)]
@@ -35,7 +41,11 @@ pub const VENDOR: Vendor = Vendor {
     simulated_key: "simulated",
     mode: "in the answer",
     cancel: "closing the connection",
-    unverified: &["the limit of 25 MB for a recording", "the exact codes of a refused picture"],
+    unverified: &[
+        "the limit of 25 MB for a recording",
+        "the exact codes of a refused picture",
+        "the form of an error in the middle of a stream",
+    ],
     adapter: |http, base_url| Arc::new(OpenAi::new(http, base_url)),
 };
 
@@ -62,7 +72,9 @@ impl Provider for OpenAi {
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let artifacts = match call.task.as_str() {
-            "text.chat" => chat::complete(self, call).await?,
+            "text.chat" => chat::complete(self.post(call, "/chat/completions"), call, &chat::OPENAI).await?,
+            "text.embed" => embed::embed(self, call).await?,
+            "text.moderate" => moderate::moderate(self, call).await?,
             "image.generate" => images::generate(self, call).await?,
             "image.edit" => images::edit(self, call).await?,
             "audio.speech" => audio::speak(self, call).await?,
@@ -74,66 +86,17 @@ impl Provider for OpenAi {
         };
         Ok(Step::Done(artifacts))
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct Failure {
-    error: Fault,
-}
-
-#[derive(Debug, Deserialize)]
-struct Fault {
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    /// A word; some servers that speak this protocol put a number here.
-    #[serde(default)]
-    code: Option<Value>,
+    async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
+        let request = self.http.get(format!("{}/models", self.base_url)).bearer_auth(key.expose_secret());
+        let answer = http::send(request.timeout(ASK_TIMEOUT), Stake::Ask, MAX_CHAT_BYTES).await?;
+        if !answer.status.is_success() {
+            return Err(fault(&answer));
+        }
+        Ok(Some(Checkup::default()))
+    }
 }
 
 /// The error in an unsuccessful answer.
 fn fault(answer: &http::Answer) -> ProviderError {
-    let Ok(Failure { error }) = serde_json::from_slice::<Failure>(&answer.body) else {
-        return answer.error(answer.class(), "an error without OpenAI's shape");
-    };
-    let code = error.code.as_ref().and_then(Value::as_str).unwrap_or_default();
-    let kind = error.kind.as_deref().unwrap_or_default();
-    let class = class_of(code).or_else(|| class_of(kind)).unwrap_or_else(|| answer.class());
-    let message = error.message.as_deref().unwrap_or_default();
-    answer.error(class, &format!("{kind} {code} {message}"))
-}
-
-/// The class that a `code` or `type` names more exactly than the status does.
-fn class_of(word: &str) -> Option<ErrorClass> {
-    match word {
-        "insufficient_quota"
-        | "credit_balance_exhausted"
-        | "organization_spend_limit_exceeded"
-        | "billing_hard_limit_reached" => Some(ErrorClass::Quota),
-        "content_policy_violation" | "moderation_blocked" => Some(ErrorClass::Refused),
-        "invalid_api_key" | "model_not_found" => Some(ErrorClass::Auth),
-        "rate_limit_exceeded" => Some(ErrorClass::RateLimited),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(word: &str, expected: Option<ErrorClass>) {
-        assert_eq!(class_of(word), expected, "{word}");
-    }
-
-    #[test]
-    fn codes_say_more_than_the_status() {
-        check("insufficient_quota", Some(ErrorClass::Quota));
-        check("credit_balance_exhausted", Some(ErrorClass::Quota));
-        check("moderation_blocked", Some(ErrorClass::Refused));
-        check("model_not_found", Some(ErrorClass::Auth));
-        check("rate_limit_exceeded", Some(ErrorClass::RateLimited));
-        check("context_length_exceeded", None);
-        check("", None);
-    }
+    fault::in_answer(answer, fault::judge)
 }
