@@ -187,7 +187,8 @@ mod tests {
         let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
         let value = || {
             let wild = vec(any::<u8>(), 0..300);
-            let tame = "((?i)bearer )? ?(kiln_[a-zA-Z0-9_-]{0,50}|[a-z.]{0,9}|[0-9a-f.:, ]{0,60})".prop_map(String::into_bytes);
+            let tame = "((?i)bearer )? ?(kiln_[a-zA-Z0-9_-]{0,50}|[a-z.]{0,9}|[0-9a-f.:, ]{0,60})"
+                .prop_map(String::into_bytes);
             prop_oneof![wild, tame].prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok())
         };
         proptest!(config, |(values in vec(value(), 1..4), proxies in 0..4_usize)| {

@@ -392,7 +392,8 @@ mod tests {
         leaf.prop_recursive(6, 60, 6, |inner| {
             prop_oneof![
                 vec(inner.clone(), 0..6).prop_map(Value::from),
-                vec((any::<String>(), inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+                vec((any::<String>(), inner), 0..6)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
             ]
         })
     }
@@ -428,7 +429,10 @@ mod tests {
         let pair = prop_oneof![
             ("(limit|after|created_after|metadata)(\\[[a-z\\[\\]]{0,3}\\]?)?", any::<String>()),
             (any::<String>(), "[+-]?[0-9]{1,30}"),
-            ("created_after", "[+-]?[0-9]{1,7}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[+-][0-9]{2}:[0-9]{2})"),
+            (
+                "created_after",
+                "[+-]?[0-9]{1,7}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[+-][0-9]{2}:[0-9]{2})"
+            ),
         ];
         proptest!(config(), |(pairs in vec(pair, 0..6))| {
             let mut query = Query(pairs);
@@ -461,7 +465,8 @@ mod tests {
             #[serde(rename = "count")]
             _count: u8,
         }
-        let field = prop_oneof![Just("name".to_owned()), Just("inner".to_owned()), any::<String>(), "[`.\"]{1,3}"];
+        let field =
+            prop_oneof![Just("name".to_owned()), Just("inner".to_owned()), any::<String>(), "[`.\"]{1,3}"];
         proptest!(config(), |(fields in vec((field, json()), 0..4))| {
             let _ = shape::<Form>(Value::Object(fields.into_iter().collect()));
         });

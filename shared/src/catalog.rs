@@ -451,7 +451,10 @@ mod tests {
             ("vectorize", json!({"image": "data:image/png;base64,AAAA"})),
             ("kling-effects", json!({"effect": "squish", "image": "https://example.com/a.png"})),
             ("midjourney", json!({"prompt": "a fox", "aspect_ratio": "21:9"})),
-            ("midjourney-video-extend", json!({"job": "job_0123456789abcdef0123456789abcdef", "motion": "low"})),
+            (
+                "midjourney-video-extend",
+                json!({"job": "job_0123456789abcdef0123456789abcdef", "motion": "low"}),
+            ),
             ("suno", json!({"lyrics": "la la", "style": "folk"})),
         ] {
             assert_eq!(check(model, &input), None, "{model} {input}");

@@ -80,8 +80,10 @@ impl Form {
 
     /// Refuses parts that the vendor does not know, and files where a text belongs or the other way round.
     pub fn only(&self, texts: &[&str], files: &[&str]) -> Result<(), Complaint> {
-        let strange_text = self.texts.iter().map(|(name, _)| name).find(|name| !texts.contains(&name.as_str()));
-        let strange_file = self.files.iter().map(|(name, _)| name).find(|name| !files.contains(&name.as_str()));
+        let strange_text =
+            self.texts.iter().map(|(name, _)| name).find(|name| !texts.contains(&name.as_str()));
+        let strange_file =
+            self.files.iter().map(|(name, _)| name).find(|name| !files.contains(&name.as_str()));
         match strange_text.or(strange_file) {
             Some(stranger) => Err(Complaint::of(stranger, format!("unexpected part: {stranger}"))),
             None => Ok(()),

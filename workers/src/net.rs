@@ -200,7 +200,14 @@ mod tests {
     #[test]
     fn no_address_breaks_the_guard_and_none_of_a_private_network_passes() {
         let (guarded, open) = (Web::new(false).unwrap(), Web::new(true).unwrap());
-        let private = proptest::sample::select(vec!["127.1", "0x7f000001", "017700000001", "[::ffff:10.0.0.1]", "localhost.", "[64:ff9b::a00:1]"]);
+        let private = proptest::sample::select(vec![
+            "127.1",
+            "0x7f000001",
+            "017700000001",
+            "[::ffff:10.0.0.1]",
+            "localhost.",
+            "[64:ff9b::a00:1]",
+        ]);
         let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
         proptest!(config, |(wild in any::<String>(), host in private, rest in "(:[0-9]{1,5})?[/?#][ -~]{0,10}")| {
             for text in [wild.clone(), format!("https://{wild}"), format!("data:{wild}"), format!("http://{host}{rest}")] {

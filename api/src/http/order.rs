@@ -194,7 +194,10 @@ fn whole_numbers(value: Value) -> Value {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            #[expect(clippy::cast_possible_truncation, reason = "it is whole, and the range was just checked")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "it is whole, and the range was just checked"
+            )]
             Some(float) if float.fract() == 0.0 && float.abs() <= EXACT_MAX => json!(float as i64),
             _ => Value::Number(number),
         },

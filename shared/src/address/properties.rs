@@ -162,8 +162,17 @@ fn an_address_is_public_only_outside_of_every_special_block() {
 #[test]
 fn a_url_that_passes_is_encrypted_bears_no_password_and_leads_to_no_private_place() {
     let host = "(localhost|[a-z0-9-]{0,5}\\.localhost|LOCALHOST|[0-9a-fx.]{1,12}|\\[[0-9a-f:.]{0,20}\\]|[a-z]{1,5}\\.com)\\.{0,2}";
-    let near = ("(https|http|HTTPS|ftp|file)", "(://|:|:///|:\\\\)", "([a-z]{0,3}(:[a-z]{0,3})?@){0,2}", host, "(:[0-9]{0,6})?", "[/?#@a-z]{0,5}")
-        .prop_map(|(scheme, slashes, user, host, port, rest)| format!("{scheme}{slashes}{user}{host}{port}{rest}"));
+    let near = (
+        "(https|http|HTTPS|ftp|file)",
+        "(://|:|:///|:\\\\)",
+        "([a-z]{0,3}(:[a-z]{0,3})?@){0,2}",
+        host,
+        "(:[0-9]{0,6})?",
+        "[/?#@a-z]{0,5}",
+    )
+        .prop_map(|(scheme, slashes, user, host, port, rest)| {
+            format!("{scheme}{slashes}{user}{host}{port}{rest}")
+        });
     proptest!(config(3000), |(text in prop_oneof![9 => near, 1 => any::<String>()])| {
         let _ = check_url(&text, true);
         let Ok(url) = check_url(&text, false) else { return Ok(()) };

@@ -366,7 +366,8 @@ mod tests {
     fn whatever_an_account_is_called_its_mails_have_one_subject_and_no_links_of_its_own() {
         let part = prop_oneof![
             any::<String>(),
-            "(https?|HTTP|ftp)?:?[/\\\\]{0,2}(www\\.)?[a-z]{1,5}[.\u{3002}][a-z]{2}/?[a-z]{0,3}".prop_map(String::from),
+            "(https?|HTTP|ftp)?:?[/\\\\]{0,2}(www\\.)?[a-z]{1,5}[.\u{3002}][a-z]{2}/?[a-z]{0,3}"
+                .prop_map(String::from),
             "[ \r\n\t\u{0}\u{7}\u{85}\u{2028}\u{202e}\u{200b}\u{feff}]{1,3}".prop_map(String::from),
         ];
         let name = proptest::collection::vec(part, 0..6).prop_map(|parts| parts.concat());

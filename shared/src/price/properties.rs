@@ -67,14 +67,16 @@ fn json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::from),
-            vec((any::<String>(), inner), 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            vec((any::<String>(), inner), 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }
 
 fn values() -> impl Strategy<Value = (String, Values)> {
     let of = |field: &'static str, values: Vec<Value>| {
-        proptest::sample::subsequence(values.clone(), 0..=values.len()).prop_map(move |some| (field.to_owned(), Values(some)))
+        proptest::sample::subsequence(values.clone(), 0..=values.len())
+            .prop_map(move |some| (field.to_owned(), Values(some)))
     };
     prop_oneof![
         4 => of("seconds", vec![json!(5), json!(10), json!(10.0)]),
@@ -91,7 +93,8 @@ fn rule() -> impl Strategy<Value = Rule> {
         1 => any::<i64>().prop_map(Decimal::from),
         1 => Just(Decimal::from(1_000_000_000)),
     ];
-    let quantity = || option::weighted(0.7, prop_oneof![6 => 1..5000_u64, 1 => Just(100_000_000), 1 => any::<u64>()]);
+    let quantity =
+        || option::weighted(0.7, prop_oneof![6 => 1..5000_u64, 1 => Just(100_000_000), 1 => any::<u64>()]);
     (proptest::sample::select(&METERS[..]), amount, vec(values(), 0..3), quantity(), quantity()).prop_map(
         |(per, tokens, when, most, typical)| {
             // Mostly in order, so that enough lists pass the check.
@@ -110,9 +113,17 @@ fn input() -> impl Strategy<Value = (Value, Value)> {
     };
     (
         field("seconds", proptest::sample::select(&[5, 10][..]).prop_map(number).boxed()),
-        field("quality", proptest::sample::select(&["low", "high"][..]).prop_map(move |word| same(json!(word))).boxed()),
+        field(
+            "quality",
+            proptest::sample::select(&["low", "high"][..]).prop_map(move |word| same(json!(word))).boxed(),
+        ),
         field("n", (1..9).prop_map(number).boxed()),
-        field("size", proptest::sample::select(&["64x64", "2048x1024"][..]).prop_map(move |word| same(json!(word))).boxed()),
+        field(
+            "size",
+            proptest::sample::select(&["64x64", "2048x1024"][..])
+                .prop_map(move |word| same(json!(word)))
+                .boxed(),
+        ),
         field("prompt", any::<String>().prop_map(move |text| same(json!(text))).boxed()),
         field("max_tokens", (1..100_001).prop_map(number).boxed()),
         any::<String>(),
@@ -120,7 +131,8 @@ fn input() -> impl Strategy<Value = (Value, Value)> {
         .prop_map(|(seconds, quality, n, size, prompt, max_tokens, text)| {
             let fields = [seconds, quality, n, size, prompt, max_tokens];
             let pick = |which: fn((Value, Value)) -> Value| {
-                let fields = fields.clone().into_iter().flatten().map(|(name, value)| (name.to_owned(), which(value)));
+                let fields =
+                    fields.clone().into_iter().flatten().map(|(name, value)| (name.to_owned(), which(value)));
                 Value::Object(fields.chain([("text".to_owned(), json!(text))]).collect())
             };
             (pick(|(a, _)| a), pick(|(_, b)| b))
@@ -139,10 +151,14 @@ fn rules_are_read_again_as_they_were_written() {
 #[test]
 fn no_json_breaks_the_reader_of_rules_or_their_check() {
     let schema = schema();
-    let field = (proptest::sample::select(&["per", "tokens", "usd", "when", "most", "typical", "more"][..]), json())
-        .prop_map(|(name, value)| (name.to_owned(), value));
-    let known = (proptest::sample::select(&METERS[..]), "[0-9.]{0,35}|-?[0-9]{1,40}|[0-9]e[0-9]")
-        .prop_map(|(per, tokens)| Map::from_iter([("per".to_owned(), json!(per)), ("tokens".to_owned(), json!(tokens))]));
+    let field =
+        (proptest::sample::select(&["per", "tokens", "usd", "when", "most", "typical", "more"][..]), json())
+            .prop_map(|(name, value)| (name.to_owned(), value));
+    let known = (proptest::sample::select(&METERS[..]), "[0-9.]{0,35}|-?[0-9]{1,40}|[0-9]e[0-9]").prop_map(
+        |(per, tokens)| {
+            Map::from_iter([("per".to_owned(), json!(per)), ("tokens".to_owned(), json!(tokens))])
+        },
+    );
     let rule = (known, vec(field, 0..3)).prop_map(|(mut known, more)| {
         known.extend(more);
         Value::Object(known)
@@ -202,7 +218,9 @@ fn no_word_of_a_vendor_charges_more_than_was_held_or_less_than_nothing() {
         { "per": "second", "tokens": "3.25", "most": 600, "typical": 60 },
     ]))
     .unwrap();
-    let quantity = || prop_oneof![json(), (0..2000_i64).prop_map(Value::from), (0..3000).prop_map(|n| json!(f64::from(n)))];
+    let quantity = || {
+        prop_oneof![json(), (0..2000_i64).prop_map(Value::from), (0..3000).prop_map(|n| json!(f64::from(n)))]
+    };
     proptest!(config(1500), |(
         usage in (option::of(quantity()), option::of(quantity()), option::of(quantity())),
         wild in option::weighted(0.2, json()),
@@ -257,10 +275,16 @@ fn inputs_of(model: &Model) -> BoxedStrategy<Value> {
     let fields = model.schema["properties"].as_object().unwrap().iter().filter_map(|(name, property)| {
         let candidates = candidates(property);
         let name = name.clone();
-        (!candidates.is_empty())
-            .then(|| option::weighted(0.6, proptest::sample::select(candidates)).prop_map(move |value| Some((name.clone(), value?))).boxed())
+        (!candidates.is_empty()).then(|| {
+            option::weighted(0.6, proptest::sample::select(candidates))
+                .prop_map(move |value| Some((name.clone(), value?)))
+                .boxed()
+        })
     });
-    fields.collect::<Vec<_>>().prop_map(|fields| Value::Object(fields.into_iter().flatten().collect())).boxed()
+    fields
+        .collect::<Vec<_>>()
+        .prop_map(|fields| Value::Object(fields.into_iter().flatten().collect()))
+        .boxed()
 }
 
 #[test]
@@ -292,9 +316,15 @@ fn every_input_that_a_model_takes_has_a_price_and_a_cost_by_every_route() {
 #[test]
 fn an_input_of_any_shape_is_judged_and_not_repeated() {
     let catalog = Catalog::load().unwrap();
-    let field = (proptest::sample::select(&["prompt", "messages", "seconds", "image", "n", "text", "audio", "more"][..]), json())
+    let field = (
+        proptest::sample::select(
+            &["prompt", "messages", "seconds", "image", "n", "text", "audio", "more"][..],
+        ),
+        json(),
+    )
         .prop_map(|(name, value)| (name.to_owned(), value));
-    let input = prop_oneof![json(), vec(field, 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect()))];
+    let input =
+        prop_oneof![json(), vec(field, 0..4).prop_map(|fields| Value::Object(fields.into_iter().collect()))];
     proptest!(config(300), |(nth in any::<proptest::sample::Index>(), input in input, secret in "[a-z]{30}")| {
         let model = nth.get(catalog.models());
         let mut input = input;

@@ -18,7 +18,8 @@ fn size(image: &Value) -> (u32, u32) {
 #[tokio::test]
 async fn each_family_answers_in_its_own_way() {
     let house = House::open().await;
-    let order = json!({ "model": "gpt-image-2", "prompt": "a fox", "n": 2, "size": "1792x1024", "quality": "low" });
+    let order =
+        json!({ "model": "gpt-image-2", "prompt": "a fox", "n": 2, "size": "1792x1024", "quality": "low" });
     let (status, answer) = house.ask(WORDS, order).await;
     assert_eq!((status, size(&answer["data"][1])), (200, (1792, 1024)));
     assert_eq!(answer["usage"]["output_tokens"], 544);
@@ -35,10 +36,13 @@ async fn each_family_answers_in_its_own_way() {
 #[tokio::test]
 async fn a_picture_is_changed_within_its_mask() {
     let house = House::open().await;
-    let form = || Form::new().text("model", "gpt-image-1").text("prompt", "redder").part("image", part(100, 80));
+    let form =
+        || Form::new().text("model", "gpt-image-1").text("prompt", "redder").part("image", part(100, 80));
     let (status, answer) = told(house.fill_in(EDITS, form().part("mask", part(100, 80))).await).await;
     assert_eq!((status, size(&answer["data"][0])), (200, (1024, 1024)));
-    for bad in [form().part("mask", part(80, 80)), form().text("style", "vivid"), form().text("size", "1792x1024")] {
+    for bad in
+        [form().part("mask", part(80, 80)), form().text("style", "vivid"), form().text("size", "1792x1024")]
+    {
         assert_eq!(house.fill_in(EDITS, bad).await.status(), 400);
     }
 }

@@ -18,7 +18,9 @@ async fn fetch(house: &House, image: &Value) -> Vec<u8> {
 #[tokio::test]
 async fn pictures_come_by_address_or_inline_and_say_what_they_cost() {
     let house = House::open().await;
-    let (status, answer) = house.ask(WORDS, json!({ "prompt": "a fox", "model": "recraftv3", "n": 2, "size": "1365x1024" })).await;
+    let (status, answer) = house
+        .ask(WORDS, json!({ "prompt": "a fox", "model": "recraftv3", "n": 2, "size": "1365x1024" }))
+        .await;
     assert_eq!((status, &answer["credits"]), (200, &json!(80)));
     let files = [fetch(&house, &answer["data"][0]).await, fetch(&house, &answer["data"][1]).await];
     assert_eq!(image::load_from_memory(&files[0]).unwrap().height(), 1024);
@@ -42,7 +44,8 @@ async fn each_tool_makes_something_of_a_picture() {
             assert_eq!(picture.width(), width, "{name}");
         }
     }
-    let (_, answer) = told(house.fill_in(&tool("vectorize"), Form::new().part("image", part(100, 80))).await).await;
+    let (_, answer) =
+        told(house.fill_in(&tool("vectorize"), Form::new().part("image", part(100, 80))).await).await;
     assert!(fetch(&house, &answer["image"]).await.starts_with(b"<?xml"));
     let form = Form::new().part("image", part(100, 80)).text("prompt", "a beach");
     let (_, answer) = told(house.fill_in(&tool("replaceBackground"), form).await).await;

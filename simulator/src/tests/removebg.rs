@@ -29,7 +29,8 @@ async fn a_subject_is_cut_out_and_its_price_told() {
 #[tokio::test]
 async fn a_form_is_read_strictly_and_refused_in_the_vendors_words() {
     let house = House::open().await;
-    for form in [Form::new().text("size", "full"), form(800, "huge"), form(800, "full").text("colour", "red")] {
+    for form in [Form::new().text("size", "full"), form(800, "huge"), form(800, "full").text("colour", "red")]
+    {
         assert_eq!(house.fill_in(PATH, form).await.status(), 400);
     }
     for (fault, value, status, code) in [

@@ -22,7 +22,10 @@ fn size(bytes: &[u8]) -> (u32, u32) {
 async fn a_picture_comes_bare_or_in_json_as_is_asked() {
     let house = House::open().await;
     let answer = house.fill_in(CORE, words("a fox").text("aspect_ratio", "16:9")).await;
-    assert_eq!((&answer.headers()["content-type"], &answer.headers()["finish-reason"]), (&"image/png".parse().unwrap(), &"SUCCESS".parse().unwrap()));
+    assert_eq!(
+        (&answer.headers()["content-type"], &answer.headers()["finish-reason"]),
+        (&"image/png".parse().unwrap(), &"SUCCESS".parse().unwrap())
+    );
     assert_eq!(size(&answer.bytes().await.unwrap()), (1344, 768));
 
     let asked = house.post(CORE).header("accept", "application/json").multipart(words("a fox"));
@@ -31,14 +34,18 @@ async fn a_picture_comes_bare_or_in_json_as_is_asked() {
     assert_eq!(size(&STANDARD.decode(answer["image"].as_str().unwrap()).unwrap()), (1024, 1024));
 
     let answer = house.fill_in(CORE, words("a fox [[sim:no_result]]")).await;
-    assert_eq!((answer.status().as_u16(), answer.headers()["finish-reason"].to_str().unwrap()), (200, "CONTENT_FILTERED"));
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["finish-reason"].to_str().unwrap()),
+        (200, "CONTENT_FILTERED")
+    );
     assert_eq!(house.accepted("fox").await, 3);
 }
 
 #[tokio::test]
 async fn a_task_goes_its_way_and_ends_in_a_picture() {
     let house = House::open_with(None, crate::Pace::AfterPolls(2)).await;
-    let (status, answer) = told(house.fill_in(CREATIVE, words("a fox").part("image", part(100, 80))).await).await;
+    let (status, answer) =
+        told(house.fill_in(CREATIVE, words("a fox").part("image", part(100, 80))).await).await;
     assert_eq!(status, 200);
     let id = answer["id"].as_str().unwrap();
     assert_eq!(id.len(), 64);

@@ -84,7 +84,8 @@ async fn answer_window(State(sim): State<Sim>, headers: HeaderMap, body: Bytes) 
     if let Some(refusal) = refuse_key(&headers) {
         return refusal;
     }
-    let read = read_json(&headers, &body).and_then(|body| Window::read(&body, |id| sim.tasks.find(Provider::Midjourney, id)));
+    let read = read_json(&headers, &body)
+        .and_then(|body| Window::read(&body, |id| sim.tasks.find(Provider::Midjourney, id)));
     let window = match read {
         Ok(window) => window,
         Err(complaint) => return complain(&complaint),
@@ -172,7 +173,8 @@ async fn begin(sim: &Sim, visit: &Visit, order: Order, root: String) -> Response
         }
     }
     if let Some(url) = order.hook {
-        let ring = move |task: &Task| callback::Ring { headers: Vec::new(), body: view::of_ended(task, &root) };
+        let ring =
+            move |task: &Task| callback::Ring { headers: Vec::new(), body: view::of_ended(task, &root) };
         callback::when_final(sim, &task, url, ring);
     }
     if task.is_on_hold {
@@ -189,7 +191,8 @@ impl Simulator {
         let same = |task: &Task| {
             task.provider == Provider::Midjourney && task.call == order.action && task.prompt == order.prompt
         };
-        let earlier = self.tasks.all().into_iter().find(|task| same(task) && task.ending == Some(Ending::Succeeded));
+        let earlier =
+            self.tasks.all().into_iter().find(|task| same(task) && task.ending == Some(Ending::Succeeded));
         earlier.filter(|_| order.action == "UPSCALE")
     }
 

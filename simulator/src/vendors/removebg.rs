@@ -35,7 +35,9 @@ pub(crate) const INDEX: &str = "\
 
 /// The paths it answers at.
 pub(crate) fn routes() -> Router<Sim> {
-    Router::new().route("/removebg/v1.0/removebg", post(cut_out)).route("/removebg/v1.0/account", get(account))
+    Router::new()
+        .route("/removebg/v1.0/removebg", post(cut_out))
+        .route("/removebg/v1.0/account", get(account))
 }
 
 /// Every part that the vendor knows besides its files.
@@ -55,8 +57,7 @@ const KNOWN: &[&str] = &[
     "add_shadow",
     "semitransparency",
 ];
-const SIZES: &[&str] =
-    &["preview", "small", "regular", "medium", "hd", "4k", "full", "50MP", "auto"];
+const SIZES: &[&str] = &["preview", "small", "regular", "medium", "hd", "4k", "full", "50MP", "auto"];
 /// Pixels of a preview, a quarter of a megapixel.
 const PREVIEW_PIXELS: u64 = 250_000;
 /// Pixels of a picture at full size.

@@ -101,8 +101,7 @@ pub(crate) async fn result(State(sim): State<Sim>, Path(id): Path<String>, heade
 
 /// Tells what is left on the account.
 pub(crate) async fn balance(headers: HeaderMap) -> Response {
-    refuse_key(&headers)
-        .unwrap_or_else(|| answer::json(StatusCode::OK, &json!({ "credits": 123.4 })))
+    refuse_key(&headers).unwrap_or_else(|| answer::json(StatusCode::OK, &json!({ "credits": 123.4 })))
 }
 
 impl Simulator {
@@ -123,7 +122,8 @@ impl Simulator {
         let number = self.tasks.next_id();
         let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
         let frame = (side(order.size.0), side(order.size.1));
-        let task = Task { id: format!("{number:064x}"), ..Task::new(number, visit, frame, 0).making(Makes::Png) };
+        let task =
+            Task { id: format!("{number:064x}"), ..Task::new(number, visit, frame, 0).making(Makes::Png) };
         let id = task.id.clone();
         if self.tasks.add(task).await.is_err() {
             return voice(&Trouble::Broken(None));
@@ -133,9 +133,8 @@ impl Simulator {
     }
 
     async fn hand_over(&self, visit: &Visit, task: &Task, wants_json: bool) -> Response {
-        let waiting = |word: &str| {
-            answer::json(StatusCode::ACCEPTED, &json!({ "id": task.id, "status": word }))
-        };
+        let waiting =
+            |word: &str| answer::json(StatusCode::ACCEPTED, &json!({ "id": task.id, "status": word }));
         let reason = match self.look(visit, &task.id).await {
             Sight::Missing => return voice(&Trouble::Missing),
             Sight::Waiting | Sight::Working => return waiting("in-progress"),

@@ -37,7 +37,8 @@ fn picture(width: u32) -> String {
 
 /// A picture of that size whose left half is transparent.
 fn mask(width: u32) -> String {
-    let half = RgbaImage::from_fn(width, 200, |x, _| Rgba([255, 255, 255, if x < width / 2 { 0 } else { 255 }]));
+    let half =
+        RgbaImage::from_fn(width, 200, |x, _| Rgba([255, 255, 255, if x < width / 2 { 0 } else { 255 }]));
     data_url(&half.into())
 }
 
@@ -156,7 +157,12 @@ async fn every_tool_makes_what_it_says_by_each_of_its_vendors() {
             (1, PNG, (1224, 800)),
         ),
         happy(("recraft", "recraft-upscale-creative"), of(306), 75_000, (1, PNG, (612, 400))),
-        happy(("local", "upscale-local"), json!({ "image": picture(301), "factor": 3 }), 300, (1, PNG, (903, 600))),
+        happy(
+            ("local", "upscale-local"),
+            json!({ "image": picture(301), "factor": 3 }),
+            300,
+            (1, PNG, (903, 600)),
+        ),
         happy(("removebg", "remove-background"), of(310), 2000, (1, PNG, (310, 200))),
         happy(("recraft", "remove-background"), of(312), 2000, (1, PNG, (312, 200))),
         happy(("stability", "remove-background"), of(314), 2000, (1, PNG, (314, 200))),
@@ -215,9 +221,7 @@ const ALL: [Subject; 6] = [GPT, STABLE, CREATIVE, RECRAFT, CRISP, REMOVEBG];
 fn question(subject: Subject, n: u32) -> (Value, String) {
     let prompt = format!("case number {n}.");
     match subject.model {
-        "upscale" | "remove-background" => {
-            (json!({ "image": picture(240 + n) }), format!("{}x200", 240 + n))
-        }
+        "upscale" | "remove-background" => (json!({ "image": picture(240 + n) }), format!("{}x200", 240 + n)),
         "upscale-creative" => (json!({ "prompt": prompt, "image": picture(240) }), prompt),
         _ => (json!({ "prompt": prompt }), prompt),
     }
@@ -240,7 +244,9 @@ async fn check_all(cases: Vec<Case>) {
         let left = if ends == SUCCEEDED { PLENTY - subject.price } else { PLENTY };
         assert_eq!(alice.tokens().await, (left, 0), "{subject:?} {fault}");
         let shown = job["error"]["message"].as_str().unwrap_or_default().to_lowercase();
-        for theirs in ["case number", "reticulating", "filter", "moderation", "foreground", "sim", subject.vendor] {
+        for theirs in
+            ["case number", "reticulating", "filter", "moderation", "foreground", "sim", subject.vendor]
+        {
             assert!(!shown.contains(theirs), "a vendor's words stay inside: {shown}");
         }
     }
@@ -408,7 +414,8 @@ async fn a_picture_ends_well_wherever_its_worker_dies() {
             assert_eq!(alice.tokens().await, (PLENTY - subject.price, 0), "{subject:?} {station:?}");
             // Made again only where it died with the answer in hand and unsaved; of a task, with its id.
             let unsaved = [Station::Answered, Station::Stored];
-            let limit = if unsaved.contains(&station) && (!lasts || station == Station::Answered) { 2 } else { 1 };
+            let limit =
+                if unsaved.contains(&station) && (!lasts || station == Station::Answered) { 2 } else { 1 };
             assert!(app.simulator.paid(&known_as).await <= limit, "{subject:?} {station:?}");
         }
     }
@@ -421,7 +428,8 @@ async fn the_older_family_of_openai_is_spoken_to_as_well() {
     let app = TestApp::new().await;
     let openai = app.worker.providers.get("openai").expect("a vendor");
     let draw = async |input: Value| {
-        let call = Call { key: openai.key.clone(), ..Call::new("image.generate", "dall-e-3", input, "job_1-1") };
+        let call =
+            Call { key: openai.key.clone(), ..Call::new("image.generate", "dall-e-3", input, "job_1-1") };
         openai.provider.submit(&call).await
     };
     let input = json!({ "prompt": "an older fox", "size": "1792x1024", "quality": "high", "style": "vivid" });
@@ -439,7 +447,11 @@ async fn a_key_is_proved_and_its_credit_told_without_paying() {
     for (vendor, amount) in [("stability", "123.4"), ("recraft", "4200"), ("removebg", "200")] {
         let desk = app.worker.providers.get(vendor).expect("a vendor");
         let check = async |key: &str| {
-            let found = desk.provider.check(&key.to_owned().into()).await.map_err(|error| format!("{:?}", error.class))?;
+            let found = desk
+                .provider
+                .check(&key.to_owned().into())
+                .await
+                .map_err(|error| format!("{:?}", error.class))?;
             Ok::<_, String>(found.and_then(|found| found.credit).map(|credit| credit.amount.to_string()))
         };
         assert_eq!(check("good").await, Ok(Some(amount.to_owned())), "{vendor}");

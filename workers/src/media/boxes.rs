@@ -75,12 +75,7 @@ fn walk(
 }
 
 /// The box that begins at `at`, which must end by `limit`. An outermost one may leave its length to the end of the file.
-fn head(
-    reader: &mut BufReader<File>,
-    at: u64,
-    limit: u64,
-    is_outermost: bool,
-) -> Result<Head, MediaError> {
+fn head(reader: &mut BufReader<File>, at: u64, limit: u64, is_outermost: bool) -> Result<Head, MediaError> {
     let [a, b, c, d, name @ ..] = bytes::<8>(reader, at)?;
     let (body, length) = match u32::from_be_bytes([a, b, c, d]) {
         0 if is_outermost => (at + HEAD_BYTES, limit - at),
@@ -175,7 +170,9 @@ mod tests {
 
     #[test]
     fn a_box_of_no_length_does_not_hold_the_worker_for_ever() {
-        for child in [&b"\0\0\0\0free"[..], b"\0\0\0\x10udta\0\0\0\0name", b"\0\0\0\x14meta\0\0\0\0\0\0\0\0hdlr"] {
+        for child in
+            [&b"\0\0\0\0free"[..], b"\0\0\0\x10udta\0\0\0\0name", b"\0\0\0\x14meta\0\0\0\0\0\0\0\0hdlr"]
+        {
             assert!(refused(&with_child(child)).contains("larger than what holds it"));
         }
     }

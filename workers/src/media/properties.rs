@@ -270,8 +270,9 @@ fn disguised(word: &'static str) -> impl Strategy<Value = String> {
 
 #[test]
 fn a_drawing_that_could_run_something_is_refused_however_it_is_spelt() {
-    let event = ("[oO][nN][a-zA-Z]{3,12}", "[ \\t\\r\\n]", "[ \\t\\r\\n]{0,3}", "['\"]")
-        .prop_map(|(name, before, after, quote)| format!("<path{before}{name}{after}={after}{quote}x(){quote}/>"));
+    let event = ("[oO][nN][a-zA-Z]{3,12}", "[ \\t\\r\\n]", "[ \\t\\r\\n]{0,3}", "['\"]").prop_map(
+        |(name, before, after, quote)| format!("<path{before}{name}{after}={after}{quote}x(){quote}/>"),
+    );
     let link = disguised("javascript:").prop_map(|word| format!("<a href=\"{word}x()\">x</a>"));
     let script = "(s:)?[sS][cC][rR][iI][pP][tT]".prop_map(|name| format!("<{name}>x()</{name}>"));
     proptest!(config(500), |(bait in prop_oneof![event, link, script], before in "(<g/>| ){0,3}")| {

@@ -91,8 +91,12 @@ fn sounds_made_by_hand_are_really_decodable() {
         (samples::index_first(&m4a(50)), "audio/mp4", 50.0 * 1024.0 / 44_100.0),
         (flac(50), "audio/flac", 50.0 * 192.0 / 44_100.0),
     ] {
-        let verified = verify(samples::file(&bytes).path(), Kind::Audio).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let verified = verify(samples::file(&bytes).path(), Kind::Audio)
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
         let found = verified.duration_seconds.unwrap();
-        assert!(verified.mime_type == kind && (found - seconds).abs() < 0.05, "{kind}: {found} s, not {seconds}");
+        assert!(
+            verified.mime_type == kind && (found - seconds).abs() < 0.05,
+            "{kind}: {found} s, not {seconds}"
+        );
     }
 }

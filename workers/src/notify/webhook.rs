@@ -105,7 +105,11 @@ mod tests {
     fn no_receivers_advice_breaks_anything_and_none_shortens_the_schedule() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let date = "(Sun|Fri), [0-9]{1,2} (Jan|Feb) [0-9]{2,7} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})";
-        let text = prop_oneof![any::<String>(), "[+-]?[0-9]{0,25}".prop_map(String::from), date.prop_map(String::from)];
+        let text = prop_oneof![
+            any::<String>(),
+            "[+-]?[0-9]{0,25}".prop_map(String::from),
+            date.prop_map(String::from)
+        ];
         let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
         proptest!(config, |(text in text, tries in 0..12_usize)| {
             let advice = patience(&text, now);

@@ -327,8 +327,12 @@ mod tests {
 
     #[test]
     fn no_advice_on_when_to_come_back_breaks_anything() {
-        let number = || "[+-]?([0-9]{0,25}(\\.[0-9]{0,3})?(e[0-9]{1,3})?|inf|NaN)".prop_map(String::into_bytes);
-        let date = || "(Sun|Mon), [0-9]{1,2} (Nov|Feb|Xxx) [0-9]{2,7} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})".prop_map(String::into_bytes);
+        let number =
+            || "[+-]?([0-9]{0,25}(\\.[0-9]{0,3})?(e[0-9]{1,3})?|inf|NaN)".prop_map(String::into_bytes);
+        let date = || {
+            "(Sun|Mon), [0-9]{1,2} (Nov|Feb|Xxx) [0-9]{2,7} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})"
+                .prop_map(String::into_bytes)
+        };
         let value = || {
             let any = prop_oneof![vec(any::<u8>(), 0..60), number(), date()];
             any.prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok())

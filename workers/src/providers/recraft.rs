@@ -74,10 +74,11 @@ impl Provider for Recraft {
                 self.http.post(format!("{}/images/generations", self.base_url)).json(&drawing(call)?)
             }
             // The upstream model is the tool's name in the address.
-            "image.vectorize" | "image.remove_background" | "image.replace_background" | "image.upscale" => self
-                .http
-                .post(format!("{}/images/{}", self.base_url, call.upstream_model))
-                .multipart(form(call)?),
+            "image.vectorize" | "image.remove_background" | "image.replace_background" | "image.upscale" => {
+                self.http
+                    .post(format!("{}/images/{}", self.base_url, call.upstream_model))
+                    .multipart(form(call)?)
+            }
             other => return Err(bad(&format!("recraft is not wired for {other}"))),
         };
         let request = request.bearer_auth(call.key.expose_secret()).timeout(IMAGE_TIMEOUT);
@@ -90,8 +91,7 @@ impl Provider for Recraft {
 
     async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
         let request = self.http.get(format!("{}/users/me", self.base_url)).timeout(ASK_TIMEOUT);
-        let answer =
-            http::send(request.bearer_auth(key.expose_secret()), Stake::Ask, MAX_JSON_BYTES).await?;
+        let answer = http::send(request.bearer_auth(key.expose_secret()), Stake::Ask, MAX_JSON_BYTES).await?;
         if !answer.status.is_success() {
             return Err(fault(&answer));
         }
@@ -208,8 +208,10 @@ struct Fault {
 
 /// The error in an unsuccessful answer, by its status alone.
 fn fault(answer: &Answer) -> ProviderError {
-    let words = serde_json::from_slice::<Fault>(&answer.body)
-        .map_or_else(|_| "an error without Recraft's shape".to_owned(), |fault| fault.code + ": " + &fault.message);
+    let words = serde_json::from_slice::<Fault>(&answer.body).map_or_else(
+        |_| "an error without Recraft's shape".to_owned(),
+        |fault| fault.code + ": " + &fault.message,
+    );
     answer.error(answer.class(), &words)
 }
 
@@ -220,7 +222,8 @@ mod tests {
 
     #[test]
     fn words_become_a_drawing() {
-        let input = json!({ "prompt": "a fox", "style": "realistic_image", "size": "1365x1024", "n": 2, "seed": 7 });
+        let input =
+            json!({ "prompt": "a fox", "style": "realistic_image", "size": "1365x1024", "n": 2, "seed": 7 });
         let made = drawing(&Call::new("image.generate", "recraftv3", input, "job_1-1")).unwrap();
         let expected = json!({
             "prompt": "a fox", "model": "recraftv3", "style": "realistic_image", "size": "1365x1024", "n": 2,
@@ -240,9 +243,9 @@ mod tests {
         let call = Call::new(task, "tool", input, "job_1-1").with_files(vec![file]);
         assert_eq!(form(&call).is_ok(), expected.is_some(), "{task}");
         let made = texts(&call).ok();
-        let found = made.as_ref().map(|made| {
-            made.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>()
-        });
+        let found = made
+            .as_ref()
+            .map(|made| made.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>());
         assert_eq!(found.as_deref(), expected, "{task}");
     }
 
@@ -267,7 +270,10 @@ mod tests {
 
     #[test]
     fn a_200_is_judged_by_what_is_in_it() {
-        check_answer(json!({ "data": [{ "b64_json": "AQEB" }, { "url": "https://example.com/1.png" }] }), Ok(2));
+        check_answer(
+            json!({ "data": [{ "b64_json": "AQEB" }, { "url": "https://example.com/1.png" }] }),
+            Ok(2),
+        );
         check_answer(json!({ "image": { "url": "https://example.com/1.png" } }), Ok(1));
         check_answer(json!({ "data": [] }), Err(ErrorClass::Broken));
         check_answer(json!({ "image": null }), Err(ErrorClass::Broken));

@@ -155,7 +155,8 @@ struct Fault {
 
 /// The error in an unsuccessful answer.
 fn fault(answer: &Answer) -> ProviderError {
-    let Some(fault) = serde_json::from_slice(&answer.body).ok().and_then(|Failure { errors }| errors.into_iter().next())
+    let Some(fault) =
+        serde_json::from_slice(&answer.body).ok().and_then(|Failure { errors }| errors.into_iter().next())
     else {
         return answer.error(answer.class(), "an error without remove.bg's shape");
     };

@@ -114,7 +114,9 @@ impl Order {
                 "input_tokens_details": { "text_tokens": words, "image_tokens": pictures },
             });
             body["size"] = json!(format!("{}x{}", self.size.0, self.size.1));
-            for (name, value) in [("background", "opaque"), ("output_format", "png"), ("quality", &self.quality)] {
+            for (name, value) in
+                [("background", "opaque"), ("output_format", "png"), ("quality", &self.quality)]
+            {
                 body[name] = json!(value);
             }
         }

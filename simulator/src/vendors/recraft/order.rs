@@ -130,11 +130,19 @@ impl Order {
     /// Reads the form of a tool. The picture's part may bear its old name.
     pub fn of_picture(tool: &str, form: &Form) -> Result<Self, Complaint> {
         let unknown = || Complaint::general(format!("{tool} is no tool"));
-        let (_, credits, times, is_list) =
-            *TOOLS.iter().find(|known| known.0 == tool).ok_or_else(unknown)?;
+        let (_, credits, times, is_list) = *TOOLS.iter().find(|known| known.0 == tool).ok_or_else(unknown)?;
         let mut texts = vec!["response_format", "image_format", "expire"];
         if is_list {
-            texts.extend(["prompt", "style", "substyle", "style_id", "model", "n", "negative_prompt", "random_seed"]);
+            texts.extend([
+                "prompt",
+                "style",
+                "substyle",
+                "style_id",
+                "model",
+                "n",
+                "negative_prompt",
+                "random_seed",
+            ]);
         }
         form.only(&texts, &["image", "file"])?;
         let picture = match form.pictures("file")?.first() {

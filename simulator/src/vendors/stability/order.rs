@@ -70,18 +70,8 @@ const TOOLS: &[Tool] = &[
         false,
     ),
     Tool("upscale/fast", &["output_format"], &["image"], false),
-    Tool(
-        "upscale/conservative",
-        &["prompt", "seed", "output_format", "creativity"],
-        &["image"],
-        false,
-    ),
-    Tool(
-        "upscale/creative",
-        &["prompt", "seed", "output_format", "creativity"],
-        &["image"],
-        true,
-    ),
+    Tool("upscale/conservative", &["prompt", "seed", "output_format", "creativity"], &["image"], false),
+    Tool("upscale/creative", &["prompt", "seed", "output_format", "creativity"], &["image"], true),
     Tool("edit/erase", &["grow_mask", "seed", "output_format"], &["image", "mask"], false),
     Tool("edit/remove-background", &["output_format"], &["image"], false),
     Tool(

@@ -81,7 +81,7 @@ struct Usage {
 
 /// Sends the conversation and listens to the answer.
 pub async fn complete(gemini: &Gemini, call: &Call) -> Result<Artifacts, ProviderError> {
-    let request = gemini.post(call, "streamGenerateContent").query(&[("alt", "sse")]).json(&body(call)?);
+    let request = gemini.post(call, "streamGenerateContent?alt=sse").json(&body(call)?);
     match sse::open(request, Stake::Submit).await? {
         Opened::Events(events) => listen(events, call).await,
         Opened::Answer(answer) if answer.status.is_success() => {

@@ -232,7 +232,8 @@ struct Made {
 
 /// The task in an answer.
 fn read(answer: &Answer, stake: Stake) -> Result<Task, ProviderError> {
-    let task = serde_json::from_value(envelope(answer, stake)?).ok().filter(|task: &Task| is_id(&task.task_id));
+    let task =
+        serde_json::from_value(envelope(answer, stake)?).ok().filter(|task: &Task| is_id(&task.task_id));
     task.ok_or_else(|| answer.nonsense("the answer holds no task"))
 }
 

@@ -27,7 +27,8 @@ const MAX_PIXELS: u64 = 25_000_000;
 
 /// How many times wider and higher the call wants it.
 pub fn factor(call: &Call) -> u32 {
-    let wanted = call.input.get("factor").and_then(Value::as_u64).and_then(|factor| u32::try_from(factor).ok());
+    let wanted =
+        call.input.get("factor").and_then(Value::as_u64).and_then(|factor| u32::try_from(factor).ok());
     wanted.unwrap_or(FACTOR)
 }
 
@@ -77,7 +78,8 @@ mod tests {
 
     #[test]
     fn sides_grow_by_the_factor_and_transparency_stays() {
-        let half = RgbaImage::from_fn(40, 30, |x, _| if x < 20 { Rgba([200, 30, 30, 255]) } else { Rgba([0; 4]) });
+        let half =
+            RgbaImage::from_fn(40, 30, |x, _| if x < 20 { Rgba([200, 30, 30, 255]) } else { Rgba([0; 4]) });
         let made = enlarge(&encoded(half.into(), ImageFormat::Png), 3).unwrap();
         let large = decode(&made).unwrap();
         assert_eq!((large.width(), large.height(), large.color().has_alpha()), (120, 90, true));

@@ -43,7 +43,8 @@ pub async fn speak(program: &Path, call: &Call) -> Result<Bytes, ProviderError> 
         return Err(bad(&format!("{PROGRAM} makes wav, not {format}")));
     }
     let voice = voice(call)?;
-    let away = |error: std::io::Error| ProviderError::new(ErrorClass::Unavailable, format!("{PROGRAM}: {error}"));
+    let away =
+        |error: std::io::Error| ProviderError::new(ErrorClass::Unavailable, format!("{PROGRAM}: {error}"));
     let sound = tempfile::Builder::new().suffix(".wav").tempfile().map_err(away)?;
     let child = Command::new(program)
         .args(["--stdin", "-b", UTF_8, "-v", voice, "-s", &pace(call)])
@@ -71,11 +72,16 @@ pub async fn speak(program: &Path, call: &Call) -> Result<Bytes, ProviderError> 
     };
     let ended = tokio::time::timeout(TIMEOUT, spoken)
         .await
-        .map_err(|_| ProviderError::new(ErrorClass::Unavailable, format!("{PROGRAM} took more than {TIMEOUT:?}")))?
+        .map_err(|_| {
+            ProviderError::new(ErrorClass::Unavailable, format!("{PROGRAM} took more than {TIMEOUT:?}"))
+        })?
         .map_err(away)?;
     if !ended.status.success() {
         let words = quote(&String::from_utf8_lossy(&ended.stderr));
-        return Err(ProviderError::new(ErrorClass::Failed, format!("{PROGRAM} ended with {}: {words}", ended.status)));
+        return Err(ProviderError::new(
+            ErrorClass::Failed,
+            format!("{PROGRAM} ended with {}: {words}", ended.status),
+        ));
     }
     let sound = tokio::fs::read(sound.path()).await.map_err(away)?;
     if sound.is_empty() {
@@ -123,7 +129,8 @@ mod tests {
     #[tokio::test]
     async fn the_text_goes_in_and_the_sound_comes_out() {
         // The last argument is the file; what was said and how is written into it.
-        let (_dir, path) = program("for last; do :; done; { echo \"$1 $2 $3 $4 $5 $6 $7\"; cat; } > \"$last\"");
+        let (_dir, path) =
+            program("for last; do :; done; { echo \"$1 $2 $3 $4 $5 $6 $7\"; cat; } > \"$last\"");
         let said = speak(&path, &call(json!({ "text": "--help; $(rm)", "voice": "ru", "speed": 2 }))).await;
         assert_eq!(said.unwrap(), "--stdin -b 1 -v ru -s 350\n--help; $(rm)");
     }

@@ -72,7 +72,8 @@ pub async fn transcribe(openai: &OpenAi, call: &Call) -> Result<Artifacts, Provi
     let text = String::from_utf8(answer.body.to_vec())
         .map_err(|_| answer.nonsense("the transcript is not utf-8"))?;
     let start = text.trim_start_matches('\u{feff}').trim_start();
-    let is_page = start.starts_with("<!") || start.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("<html"));
+    let is_page =
+        start.starts_with("<!") || start.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("<html"));
     let said = media_type(&answer);
     if is_page || said.starts_with("text/html") || said.starts_with("application/json") {
         return Err(answer.nonsense("a page or a message in place of a transcript"));

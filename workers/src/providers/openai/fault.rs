@@ -84,7 +84,8 @@ pub fn judge(fault: &Fault) -> Option<ErrorClass> {
     class_of(fault.word()).or_else(|| class_of(fault.kind.as_deref().unwrap_or_default()))
 }
 
-fn class_of(word: &str) -> Option<ErrorClass> {
+/// The class that one of OpenAI's words for an error names.
+pub fn class_of(word: &str) -> Option<ErrorClass> {
     match word {
         "insufficient_quota"
         | "credit_balance_exhausted"

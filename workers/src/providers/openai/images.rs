@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn each_family_is_asked_in_its_own_words() {
-        let input = json!({ "prompt": "a fox", "size": "1792x1024", "quality": "hd", "style": "vivid", "n": 1 });
+        let input =
+            json!({ "prompt": "a fox", "size": "1792x1024", "quality": "hd", "style": "vivid", "n": 1 });
         check_request(
             "gpt-image-2",
             input.clone(),
@@ -187,7 +188,10 @@ mod tests {
     #[test]
     fn a_200_is_judged_by_what_is_in_it() {
         check_answer(json!({ "data": [{ "b64_json": "AQEB" }, { "b64_json": "AQEB" }] }), Ok(2));
-        check_answer(json!({ "data": [{ "url": "https://example.com/1.png", "revised_prompt": "x" }] }), Ok(1));
+        check_answer(
+            json!({ "data": [{ "url": "https://example.com/1.png", "revised_prompt": "x" }] }),
+            Ok(1),
+        );
         check_answer(json!({ "data": [] }), Err(ErrorClass::Broken));
         check_answer(json!({}), Err(ErrorClass::Broken));
         check_answer(json!({ "data": [{}] }), Err(ErrorClass::Broken));

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{class_of, fault};
+use super::{fault, fault::class_of};
 use crate::{
     media,
     providers::{

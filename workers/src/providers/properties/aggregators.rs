@@ -4,15 +4,30 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    Call, Station, Verb, config, fal as fal_adapter, is_nothing_begun, is_verdict, mapped, mutation::{changes, mutate},
-    replicate as replicate_adapter, responder::{Responder, json as wire},
+    Call, Station, Verb, config, fal as fal_adapter, is_nothing_begun, is_verdict, mapped,
+    mutation::{changes, mutate},
+    replicate as replicate_adapter,
+    responder::{Responder, json as wire},
 };
 use crate::providers::{Artifact, Step};
 
 /// Words of states, right ones and nearly right ones.
 const WORDS: [&str; 15] = [
-    "starting", "processing", "succeeded", "success", "SUCCEEDED", "failed", "canceled", "aborted", "IN_QUEUE", "IN_PROGRESS",
-    "COMPLETED", "completed", "OK", "https://example.com/2.png", "data:image/png;base64,AQEB",
+    "starting",
+    "processing",
+    "succeeded",
+    "success",
+    "SUCCEEDED",
+    "failed",
+    "canceled",
+    "aborted",
+    "IN_QUEUE",
+    "IN_PROGRESS",
+    "COMPLETED",
+    "completed",
+    "OK",
+    "https://example.com/2.png",
+    "data:image/png;base64,AQEB",
 ];
 
 /// Where the request of [`fal_taken`] lives.
@@ -72,8 +87,20 @@ fn are_in(files: &[Artifact], text: &str) -> bool {
 fn a_submit_to_an_aggregator_is_known_by_its_id_or_stays_open() {
     let responder = Responder::new();
     let stations = [
-        (Station::new(&responder, &replicate_adapter::VENDOR, Verb::Submit, flux("replicate"), replicate("starting")), "id"),
-        (Station::new(&responder, &fal_adapter::VENDOR, Verb::Submit, flux("fal"), fal_taken()), "request_id"),
+        (
+            Station::new(
+                &responder,
+                &replicate_adapter::VENDOR,
+                Verb::Submit,
+                flux("replicate"),
+                replicate("starting"),
+            ),
+            "id",
+        ),
+        (
+            Station::new(&responder, &fal_adapter::VENDOR, Verb::Submit, flux("fal"), fal_taken()),
+            "request_id",
+        ),
     ];
     proptest!(config(600), |(nth in 0..2_usize, changes in changes(&WORDS))| {
         let (station, name) = &stations[nth];
@@ -95,7 +122,8 @@ fn a_submit_to_an_aggregator_is_known_by_its_id_or_stays_open() {
 fn a_prediction_ends_only_by_a_word_that_says_so() {
     let responder = Responder::new();
     let words = ["starting", "processing", "succeeded", "failed", "queued"];
-    let station = Station::new(&responder, &replicate_adapter::VENDOR, Verb::Resume, flux("replicate"), json!({}));
+    let station =
+        Station::new(&responder, &replicate_adapter::VENDOR, Verb::Resume, flux("replicate"), json!({}));
     proptest!(config(600), |(word in proptest::sample::select(words.to_vec()), changes in changes(&WORDS))| {
         let text = mutate(&replicate(word), &changes);
         let said = read(&text);

@@ -14,8 +14,20 @@ use crate::providers::{Artifact, ErrorClass, Step};
 
 /// Words of finish reasons, errors and media types.
 const WORDS: [&str; 14] = [
-    "STOP", "stop", "SAFETY", "IMAGE_SAFETY", "content_filter", "length", "NO_IMAGE", "tool_calls", "image/jpeg", "text/plain",
-    "insufficient_quota", "RESOURCE_EXHAUSTED", "rate_limit_exceeded", "sk-proj-0123456789",
+    "STOP",
+    "stop",
+    "SAFETY",
+    "IMAGE_SAFETY",
+    "content_filter",
+    "length",
+    "NO_IMAGE",
+    "tool_calls",
+    "image/jpeg",
+    "text/plain",
+    "insufficient_quota",
+    "RESOURCE_EXHAUSTED",
+    "rate_limit_exceeded",
+    "sk-proj-0123456789",
 ];
 
 /// What OpenAI's and Google's errors would quote.
@@ -100,7 +112,14 @@ fn bare_bytes_are_sound_unless_they_say_otherwise() {
     let responder = Responder::new();
     let speech = call("audio.speech", json!({"text": "hi"}));
     let station = Station::new(&responder, &openai::VENDOR, Verb::Submit, speech, json!({}));
-    let said = ["audio/mpeg", "application/octet-stream", "", "text/html; charset=utf-8", "Application/JSON", "TEXT/plain"];
+    let said = [
+        "audio/mpeg",
+        "application/octet-stream",
+        "",
+        "text/html; charset=utf-8",
+        "Application/JSON",
+        "TEXT/plain",
+    ];
     proptest!(config(200), |(nth in 0..said.len(), bytes in vec(any::<u8>(), 0..100))| {
         let made = station.ask(&responder, &[http(200, said[nth], &bytes)]);
         match made {
@@ -118,10 +137,17 @@ fn bare_bytes_are_sound_unless_they_say_otherwise() {
 #[test]
 fn subtitles_are_text_and_no_page() {
     let responder = Responder::new();
-    let heard = call("audio.transcribe", json!({"audio": "file_1", "format": "srt"})).with_files(vec![recording()]);
+    let heard =
+        call("audio.transcribe", json!({"audio": "file_1", "format": "srt"})).with_files(vec![recording()]);
     let station = Station::new(&responder, &openai::VENDOR, Verb::Submit, heard, json!({}));
-    let page = proptest::sample::select(&["<!DOCTYPE html>", "<HTML>", "\u{feff}\n <html lang=en>", "<!-- x -->"][..]);
-    let body = prop_oneof![vec(any::<u8>(), 0..100), any::<String>().prop_map(String::into_bytes), page.prop_map(|page| page.as_bytes().to_vec())];
+    let page = proptest::sample::select(
+        &["<!DOCTYPE html>", "<HTML>", "\u{feff}\n <html lang=en>", "<!-- x -->"][..],
+    );
+    let body = prop_oneof![
+        vec(any::<u8>(), 0..100),
+        any::<String>().prop_map(String::into_bytes),
+        page.prop_map(|page| page.as_bytes().to_vec())
+    ];
     proptest!(config(300), |(said in proptest::sample::select(&["text/plain; charset=utf-8", "text/html", "application/json"][..]), body in body)| {
         let text = String::from_utf8(body.clone()).ok();
         match station.ask(&responder, &[http(200, said, &body)]) {
@@ -144,8 +170,10 @@ fn an_error_is_never_a_result_and_never_tells_a_key() {
         {"violations": [{"quotaId": "PerDay"}]}, {"retryDelay": "23s"}, {"reason": "API_KEY_INVALID"},
     ]}});
     let openai = json!({"error": {"message": format!("Incorrect API key: {KEY}."), "type": KEY, "param": null, "code": "invalid_api_key"}});
-    let kling = json!({"code": 1000, "message": format!("{{\"key\":\"{KEY}\"}}"), "request_id": "r", "data": null});
-    let minimax = json!({"task_id": "", "base_resp": {"status_code": 2049, "status_msg": format!("key:{KEY}")}});
+    let kling =
+        json!({"code": 1000, "message": format!("{{\"key\":\"{KEY}\"}}"), "request_id": "r", "data": null});
+    let minimax =
+        json!({"task_id": "", "base_resp": {"status_code": 2049, "status_msg": format!("key:{KEY}")}});
     let errors = [google, openai, kling, minimax];
     proptest!(config(600), |(
         nth in any::<proptest::sample::Index>(),

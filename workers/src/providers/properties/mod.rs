@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use self::responder::{Responder, http};
 use super::{
-    Call, ErrorClass, InputFile, Provider, ProviderError, Step, Vendor, fal, gemini, kling, mapped, minimax, openai, replicate,
+    Call, ErrorClass, InputFile, Provider, ProviderError, Step, Vendor, fal, gemini, kling, mapped, minimax,
+    openai, replicate,
 };
 
 mod aggregators;
@@ -84,7 +85,11 @@ fn call(task: &str, input: Value) -> Call {
 }
 
 fn recording() -> InputFile {
-    InputFile { field: "audio".into(), mime_type: "audio/mpeg".into(), bytes: b"ID3\x04\0\0\0\0\0\0".to_vec().into() }
+    InputFile {
+        field: "audio".into(),
+        mime_type: "audio/mpeg".into(),
+        bytes: b"ID3\x04\0\0\0\0\0\0".to_vec().into(),
+    }
 }
 
 /// Every adapter and everything it can be asked, but for what comes back as bare bytes.
@@ -100,8 +105,18 @@ fn stations(responder: &Responder) -> Vec<Station> {
         new(&kling::VENDOR, Verb::Lookup, film(), tasks::kling("succeed")),
         new(&minimax::v1::VENDOR, Verb::Submit, film(), tasks::minimax("Queueing")),
         new(&minimax::v1::VENDOR, Verb::Resume, film(), tasks::minimax("Success")),
-        new(&replicate::VENDOR, Verb::Submit, aggregators::flux("replicate"), aggregators::replicate("starting")),
-        new(&replicate::VENDOR, Verb::Resume, aggregators::flux("replicate"), aggregators::replicate("succeeded")),
+        new(
+            &replicate::VENDOR,
+            Verb::Submit,
+            aggregators::flux("replicate"),
+            aggregators::replicate("starting"),
+        ),
+        new(
+            &replicate::VENDOR,
+            Verb::Resume,
+            aggregators::flux("replicate"),
+            aggregators::replicate("succeeded"),
+        ),
         new(&fal::VENDOR, Verb::Submit, aggregators::flux("fal"), aggregators::fal_taken()),
         new(&fal::VENDOR, Verb::Resume, aggregators::flux("fal"), aggregators::fal("COMPLETED")),
         new(&gemini::VENDOR, Verb::Submit, picture, inline::picture()),
@@ -154,7 +169,8 @@ fn every_station_takes_its_good_answer() {
 fn a_success_that_cannot_be_read_is_no_result_and_leaves_a_submit_open() {
     let responder = Responder::new();
     let stations = stations(&responder);
-    let media_type = proptest::sample::select(&["application/json", "text/html", "", "text/event-stream"][..]);
+    let media_type =
+        proptest::sample::select(&["application/json", "text/html", "", "text/event-stream"][..]);
     proptest!(config(400), |(
         nth in any::<Index>(),
         media_type in media_type,

@@ -14,8 +14,23 @@ use crate::providers::{ErrorClass, ProviderError, Step};
 
 /// Words of states, right ones and nearly right ones.
 const WORDS: [&str; 17] = [
-    "succeed", "Success", "success", "SUCCEED", "succeeded", "done", "completed", "failed", "Fail", "Failed", "submitted",
-    "processing", "Processing", "Queueing", "Preparing", "cancelled", "7",
+    "succeed",
+    "Success",
+    "success",
+    "SUCCEED",
+    "succeeded",
+    "done",
+    "completed",
+    "failed",
+    "Fail",
+    "Failed",
+    "submitted",
+    "processing",
+    "Processing",
+    "Queueing",
+    "Preparing",
+    "cancelled",
+    "7",
 ];
 
 /// Kling's answer about a task.
@@ -94,7 +109,8 @@ fn a_submit_to_kling_is_sent_again_only_where_its_answer_says_so() {
 fn a_task_at_kling_ends_only_by_a_word_that_says_so() {
     let responder = Responder::new();
     let words = ["submitted", "processing", "succeed", "failed"];
-    let stations = [Verb::Resume, Verb::Lookup].map(|verb| Station::new(&responder, &adapter::VENDOR, verb, film(), json!({})));
+    let stations = [Verb::Resume, Verb::Lookup]
+        .map(|verb| Station::new(&responder, &adapter::VENDOR, verb, film(), json!({})));
     proptest!(config(800), |(nth in 0..2_usize, word in proptest::sample::select(words.to_vec()), changes in changes(&WORDS))| {
         let (station, text) = (&stations[nth], mutate(&kling(word), &changes));
         let (made, said) = (station.ask(&responder, &[wire(&text)]), read(&text));

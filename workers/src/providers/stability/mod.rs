@@ -95,8 +95,7 @@ impl Provider for Stability {
 
     async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
         let request = self.http.get(format!("{}/v1/user/balance", self.base_url)).timeout(ASK_TIMEOUT);
-        let answer =
-            http::send(request.bearer_auth(key.expose_secret()), Stake::Ask, MAX_JSON_BYTES).await?;
+        let answer = http::send(request.bearer_auth(key.expose_secret()), Stake::Ask, MAX_JSON_BYTES).await?;
         if !answer.status.is_success() {
             return Err(fault(&answer));
         }
@@ -106,11 +105,7 @@ impl Provider for Stability {
     }
 }
 
-async fn send(
-    request: RequestBuilder,
-    key: &SecretString,
-    stake: Stake,
-) -> Result<Answer, ProviderError> {
+async fn send(request: RequestBuilder, key: &SecretString, stake: Stake) -> Result<Answer, ProviderError> {
     let request = request.bearer_auth(key.expose_secret()).header(ACCEPT, "image/*");
     http::send(request, stake, MAX_INLINE_BYTES).await
 }
@@ -216,8 +211,9 @@ mod tests {
 
     async fn check(status: &str, headers: &str, body: &str, expected: &str) {
         let length = body.len();
-        let answer =
-            format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        let answer = format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
         assert_eq!(look(&answer).await, expected, "{answer}");
     }
 
@@ -233,7 +229,8 @@ mod tests {
         check("200 OK", png, "", "Broken").await;
         check("200 OK", "content-type: text/html\r\n", "<html>", "Unavailable").await;
         check("404 Not Found", json, r#"{"id":"x","name":"not_found","errors":["no"]}"#, "Unavailable").await;
-        check("403 Forbidden", json, r#"{"id":"x","name":"content_moderation","errors":[]}"#, "Refused").await;
+        check("403 Forbidden", json, r#"{"id":"x","name":"content_moderation","errors":[]}"#, "Refused")
+            .await;
         check("403 Forbidden", json, r#"{"id":"x","name":"forbidden","errors":[]}"#, "Auth").await;
         check("402 Payment Required", json, r#"{"id":"x","name":"payment_required"}"#, "Quota").await;
         check("422 Unprocessable", json, r#"{"id":"x","name":"invalid","errors":["a"]}"#, "BadInput").await;

@@ -144,7 +144,12 @@ mod tests {
             &[&[png, ("model", "sd3.5-large")][..], &drawn].concat(),
         );
         check(
-            &call("image.upscale", "conservative", json!({ "prompt": "a fox", "creativity": 0.35 }), &["image"]),
+            &call(
+                "image.upscale",
+                "conservative",
+                json!({ "prompt": "a fox", "creativity": 0.35 }),
+                &["image"],
+            ),
             "upscale/conservative",
             &[png, ("prompt", "a fox"), ("creativity", "0.35")],
         );
