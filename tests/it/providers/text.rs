@@ -329,7 +329,8 @@ struct House {
 impl House {
     async fn open() -> Self {
         let process = Process::new();
-        let http = reqwest::Client::new();
+        let http =
+            reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build().expect("a client");
         let simulator = Simulator::start(&process, &http).await;
         Self { process, simulator, http }
     }

@@ -25,7 +25,8 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     let start = text.find("<svg").ok_or_else(|| damage("no svg element"))?;
     let (root, _) = text[start..].split_once('>').ok_or_else(|| damage("the svg element is cut"))?;
     let lower = text.to_ascii_lowercase();
-    if !root.ends_with('/') && !(ends_whole(&text) && closes_each(&lower)) {
+    let is_whole = root.ends_with('/') || (ends_whole(&text) && closes_each(&lower));
+    if !is_whole {
         return Err(damage("the svg has no end"));
     }
     if let Some(word) = FORBIDDEN.iter().find(|word| lower.contains(**word)) {
