@@ -421,7 +421,8 @@ async fn every_attempt_that_ended_has_its_cost() {
         ("malformed", &["0.006", "0.006"]),
     ] {
         app.simulator.order(json!({ "fault": fault, "contains": fault, "times": 1 })).await;
-        let job = alice.submit("gpt-4o", json!({ "prompt": format!("a case of {fault}") })).await;
+        let job =
+            alice.submit_to("openai", "gpt-4o", json!({ "prompt": format!("a case of {fault}") })).await;
         app.drain().await;
         assert_eq!(alice.job(job).await["status"], "succeeded", "{fault}");
         assert_eq!(costs(&app, job).await, expected, "{fault}");
@@ -430,7 +431,7 @@ async fn every_attempt_that_ended_has_its_cost() {
     app.drain().await;
     assert_eq!(costs(&app, refused).await, ["0"], "nobody bills a refusal");
     // A lost answer on every try: each may have been billed.
-    let lost = alice.submit("gpt-4o", json!({ "prompt": "[[sim:drop]]" })).await;
+    let lost = alice.submit_to("openai", "gpt-4o", json!({ "prompt": "[[sim:drop]]" })).await;
     app.drain().await;
     assert_eq!(alice.job(lost).await["status"], "failed");
     assert!(costs(&app, lost).await.iter().all(|cost| cost == "0.006"), "{:?}", costs(&app, lost).await);

@@ -380,7 +380,7 @@ mod tests {
             prop_assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || is_invisible(c))), "{text:?}");
             let others = text.replace(&link, "").to_lowercase();
             prop_assert!(!others.contains("://") && !others.contains("www."), "{others}");
-            prop_assert_eq!(others.lines().count(), 7, "{}", others);
+            prop_assert_eq!(others.lines().count(), 10, "{}", others);
         });
     }
 

@@ -126,7 +126,8 @@ async fn each_vendor_reads_strictly_and_says_no_in_its_own_words() {
         let (status, answer) = told(request.json(&odd).send().await.unwrap()).await;
         assert!((400..=422).contains(&status) && answer["error"].is_object(), "{path}: {answer}");
     }
-    let (status, answer) = told(house.post(CLAUDE).json(&chat(CLAUDE, "hi")).send().await.unwrap()).await;
+    let keyless = house.client.post(format!("{}{CLAUDE}", house.root));
+    let (status, answer) = told(keyless.json(&chat(CLAUDE, "hi")).send().await.unwrap()).await;
     assert_eq!((status, &answer["error"]["type"]), (401, &json!("authentication_error")));
     let mut hot = chat(CLAUDE, "hi");
     hot["temperature"] = json!(1.5);

@@ -14,6 +14,7 @@ use workers::{
     providers::{Artifact, Call, Step},
 };
 
+use super::house::House;
 use crate::support::{Account, TestApp};
 
 const SUCCEEDED: (&str, Option<&str>) = ("succeeded", None);
@@ -425,12 +426,12 @@ async fn a_picture_ends_well_wherever_its_worker_dies() {
 #[tokio::test]
 async fn the_older_family_of_openai_is_spoken_to_as_well() {
     // No route leads to it, for the vendor has shut it; servers that speak OpenAI's protocol may have it.
-    let app = TestApp::new().await;
-    let openai = app.worker.providers.get("openai").expect("a vendor");
+    let house = House::open().await;
+    let openai = house.adapter("openai");
     let draw = async |input: Value| {
         let call =
-            Call { key: openai.key.clone(), ..Call::new("image.generate", "dall-e-3", input, "job_1-1") };
-        openai.provider.submit(&call).await
+            Call { key: "simulated".into(), ..Call::new("image.generate", "dall-e-3", input, "job_1-1") };
+        openai.submit(&call).await
     };
     let input = json!({ "prompt": "an older fox", "size": "1792x1024", "quality": "high", "style": "vivid" });
     let Ok(Step::Done(made)) = draw(input).await else { panic!("drawn at once") };
@@ -438,27 +439,24 @@ async fn the_older_family_of_openai_is_spoken_to_as_well() {
     assert!(made.extra.is_some_and(|extra| extra["revised_prompt"].is_string()));
     let refused = draw(json!({ "prompt": "[[sim:refuse]]" })).await.map(|_| ()).map_err(|error| error.class);
     assert_eq!(refused, Err(workers::providers::ErrorClass::Refused));
-    app.finish().await;
+    house.process.finish().await;
 }
 
 #[tokio::test]
 async fn a_key_is_proved_and_its_credit_told_without_paying() {
-    let app = TestApp::new().await;
+    let house = House::open().await;
     for (vendor, amount) in [("stability", "123.4"), ("recraft", "4200"), ("removebg", "200")] {
-        let desk = app.worker.providers.get(vendor).expect("a vendor");
+        let adapter = house.adapter(vendor);
         let check = async |key: &str| {
-            let found = desk
-                .provider
-                .check(&key.to_owned().into())
-                .await
-                .map_err(|error| format!("{:?}", error.class))?;
+            let found =
+                adapter.check(&key.to_owned().into()).await.map_err(|error| format!("{:?}", error.class))?;
             Ok::<_, String>(found.and_then(|found| found.credit).map(|credit| credit.amount.to_string()))
         };
         assert_eq!(check("good").await, Ok(Some(amount.to_owned())), "{vendor}");
         assert_eq!(check("wrong").await, Err("Auth".to_owned()), "{vendor}");
     }
-    assert_eq!(app.simulator.paid("").await, 0);
-    app.finish().await;
+    assert_eq!(house.simulator.paid("").await, 0);
+    house.process.finish().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! owner, and how often the vendor would have been paid.
 
 mod aggregators;
+mod house;
 mod image;
 mod mj;
 mod mj_followups;

@@ -6,15 +6,10 @@
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use shared::process::Process;
-use tokio::sync::mpsc;
-use workers::{
-    Station,
-    providers::{Artifacts, Call, Deltas, ErrorClass, Provider, ProviderError, Step, VENDORS},
-};
+use workers::{Station, providers::ErrorClass};
 
-use super::{Case, SUCCEEDED, case, check_all};
-use crate::support::{Simulator, TestApp, scalar};
+use super::{Case, SUCCEEDED, case, check_all, house::House};
+use crate::support::{TestApp, scalar};
 
 /// Every model of a chat, its vendor, and its price in tokens.
 const CHATS: [(&str, &str, i64); 14] = [
@@ -317,51 +312,6 @@ async fn a_text_is_charged_once_wherever_its_worker_dies() {
         }
     }
     app.finish().await;
-}
-
-/// A simulator without an application, for what only an adapter can be asked.
-struct House {
-    process: Process,
-    simulator: Simulator,
-    http: reqwest::Client,
-}
-
-impl House {
-    async fn open() -> Self {
-        let process = Process::new();
-        let http =
-            reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build().expect("a client");
-        let simulator = Simulator::start(&process, &http).await;
-        Self { process, simulator, http }
-    }
-
-    fn adapter(&self, name: &str) -> std::sync::Arc<dyn Provider> {
-        let vendor = VENDORS.iter().find(|vendor| vendor.name == name).expect("a vendor");
-        (vendor.adapter)(self.http.clone(), format!("{}/{}", self.simulator.url, vendor.simulator_path))
-    }
-
-    /// What comes of a chat, and the chunks that were told on the way.
-    async fn hear(
-        &self,
-        vendor: &str,
-        model: &str,
-        input: Value,
-    ) -> (Result<Artifacts, ProviderError>, Vec<Value>) {
-        let (listener, mut heard) = mpsc::unbounded_channel();
-        let mut call = Call::new("text.chat", model, input, "job_1-1");
-        call.key = SecretString::from("simulated");
-        call.deltas = Deltas::new(listener);
-        let made = self.adapter(vendor).submit(&call).await.map(|step| match step {
-            Step::Done(artifacts) => artifacts,
-            Step::Pending(pending) => panic!("a chat that waits: {pending:?}"),
-        });
-        drop(call);
-        let mut told = Vec::new();
-        while let Some(choices) = heard.recv().await {
-            told.extend(choices.as_array().expect("choices").clone());
-        }
-        (made, told)
-    }
 }
 
 /// The chat models as their vendors call them, the older protocol of Perplexity among them.

@@ -75,6 +75,14 @@ impl Account {
         answer.job()
     }
 
+    /// A job that only this provider may do.
+    pub async fn submit_to(&self, provider: &str, model: &str, input: Value) -> JobId {
+        let body = json!({ "model": model, "input": input, "routing": { "only": [provider] } });
+        let answer = self.post("/v1/jobs", body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.json);
+        answer.job()
+    }
+
     /// A job as the API shows it.
     pub async fn job(&self, job: JobId) -> Value {
         let answer = self.get(&format!("/v1/jobs/{job}")).await;

@@ -48,7 +48,12 @@ pub fn m4a(frames: u32) -> Vec<u8> {
         writer.write_sample(1, &sample).unwrap();
     }
     writer.write_end().unwrap();
-    writer.into_writer().into_inner()
+    let mut file = writer.into_writer().into_inner();
+    // The library writes the last descriptor of the codec a byte too short; ISO/IEC 14496-14 has it one byte long, with the value 2.
+    let esds = file.windows(4).position(|name| name == b"esds").unwrap();
+    let last = esds + file[esds..].windows(3).position(|bytes| bytes == [6, 0, 0]).unwrap();
+    file[last..last + 3].copy_from_slice(&[6, 1, 2]);
+    file
 }
 
 /// A constant at 44.1 kHz in mono; fewer than 128 frames, whose numbers then take one byte each (RFC 9639).

@@ -25,10 +25,6 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     let start = text.find("<svg").ok_or_else(|| damage("no svg element"))?;
     let (root, _) = text[start..].split_once('>').ok_or_else(|| damage("the svg element is cut"))?;
     let lower = text.to_ascii_lowercase();
-    let is_whole = root.ends_with('/') || (ends_whole(&text) && closes_each(&lower));
-    if !is_whole {
-        return Err(damage("the svg has no end"));
-    }
     if let Some(word) = FORBIDDEN.iter().find(|word| lower.contains(**word)) {
         return Err(MediaError::Undecodable(format!("the svg holds {word}")));
     }
@@ -37,6 +33,10 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     }
     if holds_event_attribute(&lower) {
         return Err(damage("the svg holds an event attribute"));
+    }
+    let is_whole = root.ends_with('/') || (ends_whole(&text) && closes_each(&lower));
+    if !is_whole {
+        return Err(damage("the svg has no end"));
     }
     Ok(Measures { width: pixels(root, "width"), height: pixels(root, "height"), duration_seconds: None })
 }
