@@ -26,6 +26,7 @@ use shared::{
     job::{Doorbell, Renderer, Submitter},
     price::Prices,
     process::Process,
+    provider::Standings,
     seal::Sealer,
     storage::Storage,
     wake::Wakes,
@@ -55,6 +56,8 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     /// What it costs.
     pub prices: Prices,
+    /// How the routes to the providers fare.
+    pub standings: Standings,
     /// Shows jobs to their owners.
     pub renderer: Renderer,
     /// Asked for its health.

@@ -12,6 +12,7 @@ use shared::{
     job::{Doorbell, Renderer, Submitter},
     price::Prices,
     process::Process,
+    provider::Standings,
     seal::Sealer,
     storage::Storage,
     telemetry,
@@ -33,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
     let wakes = Wakes::start(&db, &process);
     let ctx = Arc::new(Parts {
         prices: Prices::start(&db, &catalog, &wakes, &process).await?,
+        standings: Standings::start(&db, &process),
         wakes,
         keyring: Keyring::new(&db, &process),
         submitter: Submitter::new(&db, &process),

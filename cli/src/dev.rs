@@ -29,6 +29,7 @@ use shared::{
     job::{Doorbell, Medium, Renderer, Submitter},
     price::{self, Prices},
     process::Process,
+    provider::Standings,
     seal::Sealer,
     storage::Storage,
     telemetry,
@@ -201,7 +202,7 @@ impl Stack {
             allow_private: true,
             timing: timing.clone(),
         };
-        let worker = parts.into_ctx(&self.process)?;
+        let worker = parts.into_ctx(&self.process).await?;
         for pool in Medium::ALL {
             let (ctx, process, slots) = (worker.clone(), self.process.clone(), workers::config::slots(pool)?);
             self.process.spawn(async move {
@@ -232,6 +233,7 @@ impl Stack {
             wakes: self.wakes.clone(),
             catalog: self.catalog.clone(),
             prices: Prices::start(&self.db, &self.catalog, &self.wakes, &self.process).await?,
+            standings: Standings::start(&self.db, &self.process),
             renderer: self.renderer.clone(),
             storage: self.storage.clone(),
             sealer: self.sealer.clone(),

@@ -81,6 +81,10 @@ id!(
     KeyId, "key"
 );
 id!(
+    /// A key of ours at a provider, not its secret.
+    ProviderKeyId, "pkey"
+);
+id!(
     /// A job.
     JobId, "job"
 );

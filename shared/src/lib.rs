@@ -20,6 +20,7 @@ pub mod notice;
 pub mod price;
 pub mod privacy;
 pub mod process;
+pub mod provider;
 pub mod queue;
 pub mod rate;
 pub mod schedule;

@@ -50,6 +50,8 @@ pub enum Wake {
     Notice,
     /// A price changed.
     Prices,
+    /// A key at a provider changed, or rests.
+    Providers,
     /// The listener's word to itself.
     Echo(LeaseToken),
 }
@@ -62,6 +64,7 @@ impl Wake {
             Self::Cancel => "cancel".into(),
             Self::Notice => "notice".into(),
             Self::Prices => "prices".into(),
+            Self::Providers => "providers".into(),
             Self::Echo(token) => format!("echo:{}", token.0),
         }
     }
@@ -73,6 +76,7 @@ impl Wake {
             _ if text == "cancel" => Some(Self::Cancel),
             _ if text == "notice" => Some(Self::Notice),
             _ if text == "prices" => Some(Self::Prices),
+            _ if text == "providers" => Some(Self::Providers),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use shared::{
     job::{Doorbell, Medium},
 };
 
-use crate::providers::{Desk, Providers, VENDORS, Vendor, local};
+use crate::providers::{Providers, VENDORS, Vendor, local};
 
 /// A vendor that this process may call.
 #[derive(Debug, Clone)]
@@ -23,7 +23,8 @@ pub struct Door {
     pub simulated: bool,
 }
 
-/// The vendors this process may call. One without a key, where no simulator stands in, is not there.
+/// The vendors that this process has a key for in its environment, or the simulator in their place. Keys in the database are not
+/// among them.
 #[derive(Debug, Clone, Default)]
 pub struct Vendors(pub Vec<Door>);
 
@@ -44,14 +45,19 @@ impl Vendors {
         self.0.iter().find(|door| door.vendor.name == name)
     }
 
-    /// The adapters for these vendors, and the local one, which needs none.
-    pub fn adapters(self, http: &reqwest::Client) -> Providers {
-        let ours = Desk { provider: local::adapter(), key: SecretString::default() };
-        let theirs = self
-            .0
-            .into_iter()
-            .map(|door| Desk { provider: (door.vendor.adapter)(http.clone(), door.base_url), key: door.key });
-        Providers::new(std::iter::once(ours).chain(theirs).collect())
+    /// The adapters for every vendor, and the local one.
+    pub fn adapters(&self, http: &reqwest::Client) -> Providers {
+        let place = |vendor: &Vendor| match self.get(vendor.name) {
+            Some(door) => door.base_url.clone(),
+            None => address(vendor),
+        };
+        let theirs = VENDORS.iter().map(|vendor| (vendor.adapter)(http.clone(), place(vendor)));
+        Providers::new(std::iter::once(local::adapter()).chain(theirs).collect())
+    }
+
+    /// The keys of the environment, and where each is for.
+    pub fn keys(&self) -> Vec<(&'static str, SecretString)> {
+        self.0.iter().map(|door| (door.vendor.name, door.key.clone())).collect()
     }
 }
 
@@ -60,12 +66,16 @@ impl Door {
     fn of(vendor: &'static Vendor, simulator: Option<&str>) -> Option<Self> {
         let parts: Option<Vec<_>> = vendor.key_variables.iter().map(|name| variable(name)).collect();
         if let Some(parts) = parts {
-            let base_url = variable(vendor.base_variable).unwrap_or_else(|| vendor.base_url.into());
-            return Some(Self { vendor, base_url, key: parts.join(":").into(), simulated: false });
+            return Some(Self { vendor, base_url: address(vendor), key: parts.join(":").into(), simulated: false });
         }
         let base_url = format!("{}/{}", simulator?.trim_end_matches('/'), vendor.simulator_path);
         Some(Self { vendor, base_url, key: vendor.simulated_key.into(), simulated: true })
     }
+}
+
+/// Where a vendor itself is.
+fn address(vendor: &Vendor) -> String {
+    variable(vendor.base_variable).unwrap_or_else(|| vendor.base_url.into())
 }
 
 /// `KILN_TEXT_SLOTS` (64), `KILN_IMAGE_SLOTS` (16), `KILN_VIDEO_SLOTS` (32), `KILN_AUDIO_SLOTS` (16): how many jobs of

@@ -5,8 +5,12 @@
 //! of `shared`.
 
 mod bill;
+mod blame;
+pub mod checkup;
 pub mod config;
 mod fetch;
+pub mod health;
+pub mod keychain;
 pub mod mail;
 pub mod media;
 mod net;
@@ -26,6 +30,8 @@ use std::sync::{
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use health::Health;
+use keychain::Keychain;
 use providers::Providers;
 use shared::{
     catalog::Catalog,
@@ -72,6 +78,10 @@ pub struct Ctx {
     pub storage: Storage,
     /// Who makes them.
     pub providers: Providers,
+    /// Our keys there.
+    pub keychain: Keychain,
+    /// How they fare.
+    pub health: Health,
     /// The network beyond the providers: inputs by URL, downloads, webhooks.
     pub web: Web,
     /// Seals what mails say.

@@ -1,6 +1,6 @@
 //! What a run of a job leads to, decided in one place.
 //!
-//! Four words: **Done**, **Wait** (spends no try), **Retry** (spends one), **Fail**. The rule behind the table: unknown is
+//! Five words: **Done**, **Wait** (spends no try), **Turn** (again by another way), **Retry** (spends one), **Fail**. The rule behind the table: unknown is
 //! not failed. As long as a vendor may still be at work, the job waits, and only the vendor's verdict or the job's
 //! deadline ends it. Deliberately absent: input and output; these are functions of what is known.
 
@@ -13,7 +13,7 @@ use crate::{
     providers::{AfterAmbiguity, ErrorClass, Pending, ProviderError},
     result::ResultError,
 };
-use shared::job::{Checkpoint, JobError, Misses, Output, Pause, Resume};
+use shared::job::{Checkpoint, JobError, Misses, Next, Output, Pause, Resume};
 
 /// What becomes of the job.
 #[derive(Debug, Clone)]
@@ -22,10 +22,64 @@ pub enum Outcome {
     Done(Output),
     /// Look again then; nothing went wrong.
     Wait(Pause),
+    /// Again at once by another way; these words tell why.
+    Turn(Way, JobError),
     /// Something went wrong: again then, unless this was the last try, and then fail with these words.
     Retry(Pause, JobError),
-    /// No result will come.
+    /// No result will come from this provider.
     Fail(JobError),
+    /// No result will come, whoever is asked.
+    Stop(JobError),
+}
+
+/// Another way for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Another key of ours at the same provider.
+    Key,
+    /// The job's next provider; this one failed.
+    Elsewhere,
+    /// The job's next provider; this one is not asked again.
+    ElsewhereForGood,
+    /// The job's next provider, without having tried this one; spends no try.
+    Around,
+}
+
+impl Way {
+    /// The route that the job is on then.
+    pub fn next(self) -> Next {
+        match self {
+            Self::Key => Next::Here,
+            Self::Elsewhere | Self::Around => Next::Elsewhere,
+            Self::ElsewhereForGood => Next::ElsewhereForGood,
+        }
+    }
+
+    /// For people.
+    pub fn phase(self) -> &'static str {
+        if self == Self::Key { "trying another key" } else { "trying another provider" }
+    }
+}
+
+impl Outcome {
+    /// The same failure, tried again by another way.
+    pub fn turned(self, way: Way) -> Self {
+        match self {
+            Self::Retry(_, error) | Self::Fail(error) => Self::Turn(way, error),
+            other => other,
+        }
+    }
+
+    /// Its word in metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Wait(_) => "wait",
+            Self::Turn(..) => "turn",
+            Self::Retry(..) => "retry",
+            Self::Fail(_) | Self::Stop(_) => "fail",
+        }
+    }
 }
 
 /// What was being done when a vendor's call failed.
@@ -57,6 +111,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(300);
 const LOOK_MAX: Duration = Duration::from_secs(30);
 /// Longest advice of a vendor on when to come back that is followed.
 const ADVICE_MAX: Duration = Duration::from_secs(600);
+/// Shortest and longest wait for a provider that takes no work.
+const NO_WAY_MIN: Duration = Duration::from_secs(2);
+const NO_WAY_MAX: Duration = Duration::from_secs(60);
 /// How long a vendor may take to know of a task that it has accepted.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How often a vendor must say "never seen" before it is believed.
@@ -205,14 +262,33 @@ pub fn is_provider_to_blame(error: &JobError) -> bool {
     )
 }
 
-/// At once at the next provider.
-pub fn elsewhere(now: DateTime<Utc>) -> Pause {
+/// Whether the content was refused, which another provider might have taken.
+pub fn is_refusal(error: &JobError) -> bool {
+    error.code == "content_refused"
+}
+
+/// From the start, at once.
+pub fn at_once(phase: &str, now: DateTime<Utc>) -> Pause {
     Pause {
         until: now + TimeDelta::microseconds(1),
         resume: Resume::Anew,
-        phase: "trying another provider".into(),
+        phase: phase.into(),
         progress: None,
     }
+}
+
+/// No way leads to the provider just now: its route rests, or all our keys there do. Nothing was tried, and nothing is spent.
+pub fn no_way(until: DateTime<Utc>, now: DateTime<Utc>) -> Outcome {
+    // Those that wait for the same moment do not come at the same moment.
+    let until = until.clamp(now + NO_WAY_MIN, now + NO_WAY_MAX);
+    let spread = NO_WAY_MIN.mul_f64(rand::rng().random_range(0.0..1.0));
+    wait(until + spread, Resume::Unchanged, "waiting for the provider")
+}
+
+/// The provider takes nothing now, and the next one does.
+pub fn detour() -> Outcome {
+    let error = unavailable("the provider takes no work just now");
+    Outcome::Turn(Way::Around, error)
 }
 
 /// The job itself cannot be read or its handler broke: again from the same place, perhaps by a better worker.
@@ -277,8 +353,9 @@ mod tests {
         let word = match &outcome {
             Outcome::Done(_) => "done".to_owned(),
             Outcome::Wait(pause) => format!("wait {}", resumed(&pause.resume)),
+            Outcome::Turn(way, error) => format!("turn {way:?} {}", error.code),
             Outcome::Retry(pause, error) => format!("retry {} {}", resumed(&pause.resume), error.code),
-            Outcome::Fail(error) => format!("fail {}", error.code),
+            Outcome::Fail(error) | Outcome::Stop(error) => format!("fail {}", error.code),
         };
         assert_eq!(word, expected, "{stage:?} {class:?}");
     }

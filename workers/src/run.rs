@@ -12,18 +12,23 @@ use futures::future::BoxFuture;
 use crate::{
     Ctx,
     bill::{self, Bill},
-    fetch,
-    outcome::{self, Outcome, Stage, backoff},
-    providers::{
-        AfterAmbiguity, Artifacts, Call, Desk, ErrorClass, InputFile, Provider, ProviderError, Step,
-    },
+    outcome::{self, Outcome, Way, backoff},
+    providers::{AfterAmbiguity, Artifacts},
     result::{self, ResultError},
 };
 use shared::{
+    catalog::Route,
     db::is_transient,
-    job::{self, Checkpoint, Claimed, Closing, Fence, Intent, Misses, Output, Parking, Resume, Verdict},
+    job::{
+        self, Checkpoint, Claimed, Closing, Failure, Fence, JobError, Misses, Next, Output, Parking, Pause,
+        Resume, Verdict,
+    },
     wake::Wake,
 };
+
+mod ask;
+
+use ask::Desk;
 
 /// Longest wait for a vendor to acknowledge a cancel; the job ends either way.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,10 +106,9 @@ pub async fn run_job(ctx: &Ctx, claimed: &Claimed) -> Ended {
 /// Ends a job because its owner said so, asking the provider to stop as well.
 pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
-        && let Some(desk) = ctx.providers.get(&claimed.provider)
+        && let Some(desk) = Desk::of_task(ctx, claimed)
     {
-        let task = call(ctx, claimed, desk, claimed.attempt, Vec::new());
-        match tokio::time::timeout(CANCEL_TIMEOUT, desk.provider.cancel(&task, provider_ref)).await {
+        match tokio::time::timeout(CANCEL_TIMEOUT, desk.cancel(ctx, claimed, provider_ref)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
             Err(_) => tracing::warn!(job.id = %claimed.job(), "provider gave no word on a cancel"),
@@ -132,108 +136,26 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
     if let Some(Checkpoint::Stored { output }) = checkpoint {
         return Ok(Outcome::Done(output.clone()));
     }
-    let Some(desk) = ctx.providers.get(&claimed.provider) else {
-        tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, "provider not set up here");
-        return Ok(outcome::not_configured(tries, now));
-    };
-    match checkpoint {
-        Some(Checkpoint::Pending { provider_ref, misses }) => {
-            resume(ctx, claimed, desk, provider_ref, *misses).await
+    let Some(provider) = ctx.providers.get(&claimed.provider) else { return Ok(not_set_up(ctx, claimed)) };
+    match (checkpoint, provider.after_ambiguity()) {
+        (Some(Checkpoint::Pending { provider_ref, misses }), _) => {
+            let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(not_set_up(ctx, claimed)) };
+            ask::resume(ctx, claimed, &desk, provider_ref, *misses).await
         }
-        Some(Checkpoint::Submitting { unseen }) => match desk.provider.after_ambiguity() {
-            AfterAmbiguity::Lookup => lookup(ctx, claimed, desk, *unseen).await,
-            AfterAmbiguity::SubmitAgain => submit(ctx, claimed, desk).await,
-            policy @ AfterAmbiguity::GiveUp => Ok(outcome::unknown_submit(policy, tries, now)),
-        },
-        Some(Checkpoint::Stored { .. }) | None => submit(ctx, claimed, desk).await,
+        (Some(Checkpoint::Submitting { unseen }), AfterAmbiguity::Lookup) => {
+            let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(not_set_up(ctx, claimed)) };
+            ask::lookup(ctx, claimed, &desk, *unseen).await
+        }
+        (Some(Checkpoint::Submitting { .. }), policy @ AfterAmbiguity::GiveUp) => {
+            Ok(outcome::unknown_submit(policy, tries, now))
+        }
+        _ => ask::submit(ctx, claimed, provider).await,
     }
 }
 
-/// Station 5: intent, call, and what came of it.
-async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lost> {
-    let provider = desk.provider.as_ref();
-    let files = match fetch::inputs(ctx, claimed).await {
-        Ok(files) => files,
-        Err(error) => {
-            return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
-        }
-    };
-    let parent_ref = match parent_ref(ctx, claimed).await {
-        Ok(parent_ref) => parent_ref,
-        Err(error) => {
-            return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
-        }
-    };
-    let attempt = claimed.attempt + 1;
-    if provider.is_billed() {
-        // Before the intent: a run given up with the intent written would look as if it had been sent.
-        ctx.paying.begin();
-        let intent = Intent {
-            lease: claimed.lease,
-            attempt,
-            provider: claimed.provider.clone(),
-            upstream_model: claimed.upstream_model.clone(),
-            at: ctx.clock.now(),
-        };
-        if !persist(ctx, || Box::pin(ctx.writes.begin(intent.clone()))).await {
-            return Err(Lost);
-        }
-        ctx.probe.at(Station::Intended);
-    }
-    let started = tokio::time::Instant::now();
-    let call = Call { parent_ref, ..call(ctx, claimed, desk, attempt, files) };
-    let answer = provider.submit(&call).await;
-    metrics::histogram!("kiln_provider_submit_seconds", "provider" => provider.name())
-        .record(started.elapsed().as_secs_f64());
-    ctx.probe.at(Station::Answered);
-    match answer {
-        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, None).await,
-        Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
-        Err(error) => {
-            note(claimed, provider, "submit", &error);
-            let stage = Stage::Submit(provider.after_ambiguity());
-            Ok(outcome::classify(&stage, &error, tries(claimed), ctx.clock.now()))
-        }
-    }
-}
-
-/// The intent of the current attempt is written and no more: did the vendor hear of it?
-async fn lookup(ctx: &Ctx, claimed: &Claimed, desk: &Desk, unseen: u8) -> Result<Outcome, Lost> {
-    let provider = desk.provider.as_ref();
-    let answer = provider.lookup(&call(ctx, claimed, desk, claimed.attempt, Vec::new())).await;
-    ctx.probe.at(Station::Answered);
-    let now = ctx.clock.now();
-    match answer {
-        Ok(Some(Step::Done(artifacts))) => keep(ctx, claimed, &artifacts, None).await,
-        Ok(Some(Step::Pending(pending))) => Ok(outcome::pending(&pending, now)),
-        Ok(None) => Ok(outcome::unseen(unseen, tries(claimed), now)),
-        Err(error) => {
-            note(claimed, provider, "lookup", &error);
-            Ok(outcome::classify(&Stage::Lookup { unseen }, &error, tries(claimed), now))
-        }
-    }
-}
-
-/// The vendor has the job: how does it fare?
-async fn resume(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    desk: &Desk,
-    provider_ref: &str,
-    misses: Misses,
-) -> Result<Outcome, Lost> {
-    let provider = desk.provider.as_ref();
-    let answer = provider.resume(&call(ctx, claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
-    ctx.probe.at(Station::Answered);
-    match answer {
-        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
-        Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
-        Err(error) => {
-            note(claimed, provider, "resume", &error);
-            let stage = Stage::Resume { provider_ref: provider_ref.to_owned(), misses };
-            Ok(outcome::classify(&stage, &error, tries(claimed), ctx.clock.now()))
-        }
-    }
+fn not_set_up(ctx: &Ctx, claimed: &Claimed) -> Outcome {
+    tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, "no key works for this provider here");
+    outcome::not_configured(tries(claimed), ctx.clock.now())
 }
 
 /// Station 6: verifies and stores the result, and remembers that it is stored, so that a crash does not pay again.
@@ -284,48 +206,55 @@ async fn keep_patiently(
 /// Station 7: writes the outcome.
 pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     let is_last = tries(claimed) + 1 >= ctx.timing.max_tries;
-    let moves = !is_last && may_move(claimed, &outcome);
     let outcome = match outcome {
         // A failure on the last try is the end.
-        Outcome::Retry(_, error) if is_last => Outcome::Fail(error),
-        Outcome::Retry(_, error) | Outcome::Fail(error) if moves => {
-            Outcome::Retry(outcome::elsewhere(ctx.clock.now()), error)
-        }
-        outcome => outcome,
+        Outcome::Retry(_, error) | Outcome::Turn(Way::Key, error) if is_last => Outcome::Fail(error),
+        outcome if is_last => outcome,
+        outcome => match next_way(ctx, claimed, &outcome) {
+            Some(way) => outcome.turned(way),
+            None => outcome,
+        },
     };
-    let word = match &outcome {
-        Outcome::Done(_) => "done",
-        Outcome::Wait(_) => "wait",
-        Outcome::Retry(..) => "retry",
-        Outcome::Fail(_) => "fail",
-    };
-    metrics::counter!("kiln_job_outcomes_total", "outcome" => word, "model" => claimed.model.clone())
+    metrics::counter!("kiln_job_outcomes_total", "outcome" => outcome.word(), "model" => claimed.model.clone())
         .increment(1);
+    let at = ctx.clock.now();
     match outcome {
         Outcome::Done(output) => {
             let Bill { charge, metered, cost_usd } = bill::draw_up(ctx, claimed, &output).await;
             close(ctx, claimed, Verdict::Succeeded { output, charge, metered, cost_usd }).await
         }
-        Outcome::Fail(error) => close(ctx, claimed, Verdict::Failed(error)).await,
-        Outcome::Retry(pause, error) => {
-            let now = ctx.clock.now();
-            let why = format!("{}: {}", error.code, error.message);
-            tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, elsewhere = moves, "job {} will be tried again", claimed.job());
-            let billed = error.may_be_billed;
-            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, moves, now);
-            paused(persist(ctx, || Box::pin(retry())).await)
-        }
+        Outcome::Fail(error) | Outcome::Stop(error) => close(ctx, claimed, Verdict::Failed(error)).await,
         Outcome::Wait(pause) => {
-            let parking = Parking { lease: claimed.lease, pause, at: ctx.clock.now() };
+            let parking = Parking { lease: claimed.lease, pause, at };
             let parked = persist(ctx, || Box::pin(ctx.writes.park(parking.clone()))).await;
             ctx.probe.at(Station::Parked);
             paused(parked)
         }
+        Outcome::Retry(pause, error) => again(ctx, claimed, pause, &error, None).await,
+        Outcome::Turn(way, error) => {
+            again(ctx, claimed, outcome::at_once(way.phase(), at), &error, Some(way)).await
+        }
     }
 }
 
-/// Whether a failure sends the job to its next provider: it is this one's own, and nothing of it is under way here.
-fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
+async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way: Option<Way>) -> Ended {
+    let why = format!("{}: {}", error.code, error.message);
+    tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, ?way, "job {} will be tried again", claimed.job());
+    let failure = Failure {
+        lease: claimed.lease,
+        pause,
+        why,
+        may_be_billed: error.may_be_billed,
+        next: way.map_or(Next::Here, Way::next),
+        spends_try: way != Some(Way::Around),
+        at: ctx.clock.now(),
+    };
+    paused(persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await)
+}
+
+/// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and the next one
+/// takes work. A refused content goes there only if the route says so, and never comes back.
+fn next_way(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Option<Way> {
     let error = match outcome {
         Outcome::Fail(error) => error,
         Outcome::Retry(pause, error)
@@ -333,9 +262,21 @@ fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
         {
             error
         }
-        _ => return false,
+        _ => return None,
     };
-    claimed.has_fallback && outcome::is_provider_to_blame(error)
+    let way = if outcome::is_provider_to_blame(error) {
+        Way::Elsewhere
+    } else if outcome::is_refusal(error) && route(ctx, claimed).is_some_and(|route| route.after_refusal) {
+        Way::ElsewhereForGood
+    } else {
+        return None;
+    };
+    ask::is_next_open(ctx, claimed).then_some(way)
+}
+
+/// The route that the job is on, as the catalogue has it now.
+fn route<'a>(ctx: &'a Ctx, claimed: &Claimed) -> Option<&'a Route> {
+    ctx.catalog.get(&claimed.model)?.route(&claimed.provider, &claimed.upstream_model)
 }
 
 fn paused(written: bool) -> Ended {
@@ -369,7 +310,7 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
 
 /// The attempt that a success was made by without an intent: work that nobody bills needs none.
 fn begun(ctx: &Ctx, claimed: &Claimed, verdict: &Verdict) -> i16 {
-    let unbilled = ctx.providers.get(&claimed.provider).is_some_and(|desk| !desk.provider.is_billed());
+    let unbilled = ctx.providers.get(&claimed.provider).is_some_and(|provider| !provider.is_billed());
     if unbilled && matches!(verdict, Verdict::Succeeded { .. }) { claimed.attempt + 1 } else { 0 }
 }
 
@@ -398,36 +339,6 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
     }
 }
 
-fn call(ctx: &Ctx, claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
-    let client_ref = claimed.client_ref(attempt);
-    let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
-    let model = ctx.catalog.get(&claimed.model);
-    let route = model.and_then(|model| model.route(&claimed.provider, &claimed.upstream_model));
-    let mapping = route.map(|route| route.mapping.clone()).unwrap_or_default();
-    let callback_url = ctx.doorbell.as_ref().map(|doorbell| doorbell.url(claimed.job()));
-    Call { key: desk.key.clone(), callback_url, mapping, ..call.with_files(files) }
-}
-
-/// The provider's reference of the job that this one follows up, where it does.
-async fn parent_ref(ctx: &Ctx, claimed: &Claimed) -> Result<Option<String>, ProviderError> {
-    let Some(parent) = job::parent_id(&claimed.input) else { return Ok(None) };
-    let found = job::parent(&ctx.db, claimed.account, parent).await;
-    let found = found.map_err(|error| ProviderError::new(ErrorClass::Unavailable, error.to_string()))?;
-    let made_here = found.filter(|parent| parent.provider == claimed.provider);
-    match made_here.and_then(|parent| parent.provider_ref) {
-        Some(provider_ref) => Ok(Some(provider_ref)),
-        None => Err(ProviderError::new(ErrorClass::BadInput, "job names none that can be taken further")),
-    }
-}
-
 fn tries(claimed: &Claimed) -> u16 {
     u16::try_from(claimed.tries).unwrap_or(0)
-}
-
-fn note(claimed: &Claimed, provider: &dyn Provider, what: &'static str, error: &ProviderError) {
-    let class = format!("{:?}", error.class);
-    metrics::counter!("kiln_provider_errors_total", "provider" => provider.name(), "class" => class.clone())
-        .increment(1);
-    tracing::warn!(job.id = %claimed.job(), provider.name = provider.name(), class, error = error.message,
-                   "{what} of {} failed", claimed.job());
 }

@@ -12,8 +12,10 @@ use sqlx::PgPool;
 use tracing::Instrument;
 
 use crate::{
-    Ctx, Paying, Probe, Web,
+    Ctx, Paying, Probe, Web, checkup,
     config::{Vendors, allow_private_addresses, doorbell, slots},
+    health::Health,
+    keychain::Keychain,
     net::vendor_client,
     outcome,
     run::{self, Ended},
@@ -63,9 +65,13 @@ impl Parts {
     /// Puts the context of a worker of `process` together.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn into_ctx(self, process: &Process) -> anyhow::Result<Ctx> {
-        Ok(Ctx {
+    /// When TLS cannot be set up, or the keys at the providers cannot be read.
+    pub async fn into_ctx(self, process: &Process) -> anyhow::Result<Ctx> {
+        let Self { db, clock, wakes, sealer, .. } = &self;
+        let keychain = Keychain::start(db, clock, wakes, sealer, self.vendors.keys(), process).await?;
+        let ctx = Ctx {
+            keychain,
+            health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),
             providers: self.vendors.adapters(&vendor_client()?),
             web: Web::new(self.allow_private)?,
@@ -81,7 +87,9 @@ impl Parts {
             drained: tokio_util::sync::CancellationToken::new(),
             paying: Paying::default(),
             probe: Probe::default(),
-        })
+        };
+        checkup::start(&ctx, process);
+        Ok(ctx)
     }
 }
 
@@ -109,7 +117,8 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         allow_private: allow_private_addresses()?,
         timing: config::Queue::from_env()?,
     }
-    .into_ctx(&process)?;
+    .into_ctx(&process)
+    .await?;
     serve(ctx, pool, slots(pool)?, &process).await?;
     process.finish().await;
     Ok(())

@@ -25,7 +25,7 @@ use shared::{
 use uuid::Uuid;
 use workers::{
     config::Vendors,
-    providers::{Desk, Providers},
+    providers::Providers,
     runtime,
 };
 
@@ -135,7 +135,7 @@ pub async fn main(options: Options) -> Result<()> {
         allow_private: true,
         timing: config::Queue { drain: Duration::from_secs(5), ..config::Queue::default() },
     };
-    let ctx = workers::Ctx { providers: Providers::new(vec![Desk { provider: provider.clone(), key: SecretString::default() }]), ..parts.into_ctx(&process)? };
+    let ctx = workers::Ctx { providers: Providers::new(vec![provider.clone()]), ..parts.into_ctx(&process).await? };
     child::say(&options.words.join("began"), &Utc::now().timestamp_micros())?;
     if options.expect > 0 {
         let (provider, words, expect) = (provider.clone(), options.words.clone(), options.expect);

@@ -11,6 +11,7 @@ mod exports;
 mod files;
 mod forget;
 mod idempotency;
+mod keys;
 mod notices;
 mod plans;
 mod rates;
@@ -193,6 +194,14 @@ pub const TASKS: &[Task] = &[
         missed: Missed::RunOnce,
         lease: AN_HOUR,
         run: forget::run,
+    },
+    // Keys at the providers that are refused, rest for long or were not asked about for an hour are asked about by the workers.
+    Task {
+        name: "recheck-provider-keys",
+        cron: "0 1/5 * * * *",
+        missed: Missed::RunOnce,
+        lease: FIVE_MINUTES,
+        run: keys::run,
     },
     // The books are checked against the balances and the open jobs.
     Task {

@@ -11,9 +11,9 @@ use serde_json::Value;
 use sqlx::{PgPool, types::Json};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Checkpoint, Floors, Medium, lease::Lease};
+use super::{Checkpoint, Fallback, Floors, Medium, lease::Lease};
 use crate::{
-    id::{AccountId, JobId, LeaseToken},
+    id::{AccountId, JobId, LeaseToken, ProviderKeyId},
     price::Price,
 };
 
@@ -43,12 +43,16 @@ pub struct Claimed {
     pub price_percent: i16,
     /// What one success costs us at most, in USD.
     pub cost_usd: Decimal,
-    /// Whether it may be made elsewhere.
-    pub has_fallback: bool,
+    /// Where else it may be made, best first.
+    pub fallbacks: Vec<Fallback>,
     /// Failures and lost leases so far.
     pub tries: i16,
     /// Submits begun so far.
     pub attempt: i16,
+    /// By which of our keys the last of them was begun; none where none is needed.
+    pub provider_key: Option<ProviderKeyId>,
+    /// When it was begun.
+    pub begun_at: Option<DateTime<Utc>>,
     /// Where to resume. `Err` when it cannot be read, which only a defect or a newer version can cause.
     pub checkpoint: Result<Option<Checkpoint>, String>,
     /// The owner asked for an end.
@@ -109,7 +113,7 @@ pub async fn claim(db: &PgPool, wanted: &Claim<'_>, now: DateTime<Utc>) -> Resul
                 .clone(),
             price_percent: row.price_percent,
             cost_usd: row.cost_usd,
-            has_fallback: row.has_fallback,
+            fallbacks: row.fallbacks.map(|Json(routes)| routes).unwrap_or_default(),
             model: row.model,
             task: row.task,
             provider: row.provider,
@@ -118,6 +122,8 @@ pub async fn claim(db: &PgPool, wanted: &Claim<'_>, now: DateTime<Utc>) -> Resul
             held_tokens: row.held_tokens,
             tries: row.tries,
             attempt: row.attempt,
+            provider_key: row.provider_key,
+            begun_at: row.begun_at,
             checkpoint: read_checkpoint(row.checkpoint),
             cancel_requested: row.cancel_requested,
             deadline: row.deadline,

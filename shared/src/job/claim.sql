@@ -35,12 +35,14 @@ with unwaited as (
     from unnest(array(select job_id from due) || array(select job_id from ready), $6::uuid[])
          with ordinality as p (job_id, token, place)
     where q.job_id = p.job_id
-    returning q.job_id, q.lease_token, q.tries, q.attempt, q.cancel_requested, q.deadline, q.checkpoint, p.place
+    returning q.job_id, q.lease_token, q.tries, q.attempt, q.cancel_requested, q.deadline, q.checkpoint, q.provider_key_id, q.begun_at,
+              p.place
 )
 select c.job_id as "job: JobId", c.lease_token as "token!: LeaseToken", c.tries, c.attempt, c.cancel_requested, c.deadline,
        c.checkpoint as "checkpoint: Json<Value>", j.account_id as "account: AccountId", j.model, j.task, j.provider,
        j.upstream_model, j.input, j.held_tokens, j.traceparent, j.price_percent, j.cost_usd, j.price_version,
-       p.rules as "price_rules?", j.fallbacks is not null as "has_fallback!"
+       p.rules as "price_rules?", j.fallbacks as "fallbacks: Json<Vec<Fallback>>",
+       c.provider_key_id as "provider_key: ProviderKeyId", c.begun_at
 from unwaited u
 cross join claimed c
 join jobs j on j.id = c.job_id

@@ -8,7 +8,7 @@ use sqlx::{PgPool, types::Json};
 use std::time::Duration;
 
 use super::Checkpoint;
-use crate::id::{JobId, LeaseToken};
+use crate::id::{JobId, LeaseToken, ProviderKeyId};
 
 /// The right to write to a job, until someone else claims it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Intent {
     pub provider: String,
     /// The vendor's id of the model.
     pub upstream_model: String,
+    /// By which of our keys.
+    pub key: Option<ProviderKeyId>,
     /// When.
     pub at: DateTime<Utc>,
 }
@@ -87,10 +89,13 @@ pub async fn begin_all(db: &PgPool, intents: &[Intent]) -> Result<Vec<bool>, sql
     let begun = sqlx::query_scalar!(
         r#"
         with asked as materialized (
-            select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[])
-                with ordinality as i (job_id, token, attempt, provider, upstream_model, started_at, n)
+            select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::timestamptz[],
+                                 $8::uuid[])
+                with ordinality as i (job_id, token, attempt, provider, upstream_model, started_at, key_id, n)
         ), held as (
-            update queue q set attempt = i.attempt, checkpoint = $7, phase = 'submitting', progress = null
+            update queue q
+            set attempt = i.attempt, checkpoint = $7, phase = 'submitting', progress = null, provider_key_id = i.key_id,
+                begun_at = i.started_at
             from asked i
             where q.job_id = i.job_id and q.lease_token = i.token
             returning i.*
@@ -115,6 +120,7 @@ pub async fn begin_all(db: &PgPool, intents: &[Intent]) -> Result<Vec<bool>, sql
         &column(intents, |intent| intent.upstream_model.as_str()) as _,
         &column(intents, |intent| intent.at),
         Json(Checkpoint::Submitting { unseen: 0 }) as _,
+        &column(intents, |intent| intent.key.map(|key| key.0)) as _,
     )
     .fetch_all(db)
     .await?;
@@ -256,26 +262,47 @@ pub async fn park_all(db: &PgPool, parkings: &[Parking]) -> Result<Vec<bool>, sq
     Ok(answered(parkings.len(), &parked))
 }
 
-/// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it. The
-/// attempt cost nothing then, or the list price where it `may_be_billed`. If it goes `elsewhere`, its next route takes the place of
-/// this one, which comes last from now on. `false`: the lease is lost.
+/// Which route a job is on after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The same.
+    Here,
+    /// Its next one; the one that failed comes last from now on.
+    Elsewhere,
+    /// Its next one; the one that failed is not asked again.
+    ElsewhereForGood,
+}
+
+/// A failure that does not end its job.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// By which right.
+    pub lease: Lease,
+    /// Until when, and where it resumes.
+    pub pause: Pause,
+    /// For operators.
+    pub why: String,
+    /// The vendor may bill what was begun: it counts with the list price, else it cost nothing.
+    pub may_be_billed: bool,
+    /// Which route it is on from now on.
+    pub next: Next,
+    /// Whether it counts among the job's tries. Not where nothing was tried.
+    pub spends_try: bool,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Lets go of a job after a failure, and ends the current attempt when the pause resumes nothing of it. `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn retry(
-    db: &PgPool,
-    lease: Lease,
-    pause: &Pause,
-    why: &str,
-    may_be_billed: bool,
-    elsewhere: bool,
-    now: DateTime<Utc>,
-) -> Result<bool, sqlx::Error> {
+pub async fn retry(db: &PgPool, failure: &Failure) -> Result<bool, sqlx::Error> {
+    let Failure { lease, pause, .. } = failure;
     let retried = sqlx::query!(
         r#"
         with retried as (
             update queue
-            set lease_token = null, lease_until = null, phase = $5, tries = tries + 1, progress = null,
+            set lease_token = null, lease_until = null, phase = $5, tries = tries + case when $12 then 1 else 0 end, progress = null,
                 checkpoint = case when $8 then checkpoint else $4 end,
                 run_at = case when cancel_requested then $7::timestamptz else $3 end
             where job_id = $1 and lease_token = $2
@@ -291,8 +318,9 @@ pub async fn retry(
             update jobs j
             set provider = j.fallbacks -> 0 ->> 'provider', upstream_model = j.fallbacks -> 0 ->> 'upstream_model',
                 cost_usd = (j.fallbacks -> 0 ->> 'cost_usd')::numeric,
-                fallbacks = (j.fallbacks - 0) || jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model,
-                                                                    'cost_usd', j.cost_usd::text)
+                fallbacks = nullif((j.fallbacks - 0) || case when $13 then '[]'::jsonb else
+                    jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model, 'cost_usd', j.cost_usd::text) end,
+                    '[]')
             from retried r
             where $11 and j.id = r.job_id and j.fallbacks is not null
         )
@@ -303,12 +331,14 @@ pub async fn retry(
         pause.until,
         pause.resume.checkpoint() as _,
         pause.phase,
-        why,
-        now,
+        failure.why,
+        failure.at,
         pause.resume.is_unchanged(),
         pause.resume == Resume::Anew,
-        may_be_billed,
-        elsewhere,
+        failure.may_be_billed,
+        failure.next != Next::Here,
+        failure.spends_try,
+        failure.next == Next::ElsewhereForGood,
     )
     .fetch_optional(db)
     .await?;

@@ -105,6 +105,15 @@ pub enum News {
         /// Some of them.
         first: Vec<AccountId>,
     },
+    /// To operators: a key at a provider is refused, or its account runs low.
+    ProviderKey {
+        /// The provider.
+        provider: String,
+        /// Id of the key.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
     /// To operators: a provider's word on usage was not believed.
     UsageRejected {
         /// The provider.
@@ -133,6 +142,7 @@ impl News {
             Self::AccountErased { .. } => "account_erased",
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::LedgerDrift { .. } => "ledger_drift",
+            Self::ProviderKey { .. } => "provider_key",
             Self::UsageRejected { .. } => "usage_rejected",
         }
     }
@@ -271,6 +281,14 @@ impl News {
                     "The balances of {accounts} accounts are not what the ledger says. Some of them:\n\n{}\n\nWhat to do \
                      is in the runbook, under money drift.",
                     first.iter().map(|id| format!("  {id}\n")).collect::<String>().trim_end()
+                ),
+            ),
+            Self::ProviderKey { provider, key, what } => (
+                format!("A key at {} needs attention", name(provider)),
+                format!(
+                    "Of the key {key} at {}: {}.\n\n`kiln admin provider-keys list` shows how all of them fare.",
+                    name(provider),
+                    one_line(what, WHY_CHARS_MAX)
                 ),
             ),
             Self::UsageRejected { provider, model, why } => (
@@ -416,6 +434,7 @@ mod tests {
             News::AccountErased { account_name },
             News::RefreshTokenReused,
             News::LedgerDrift { accounts: 2, first: vec![AccountId::new(), AccountId::new()] },
+            News::ProviderKey { provider: "kling".into(), key: "pkey_1".into(), what: "refused".into() },
             News::UsageRejected {
                 provider: "openai".into(),
                 model: "gpt-4o".into(),

@@ -20,6 +20,7 @@ use shared::{
     notice,
     price::Prices,
     process::Process,
+    provider::Standings,
     seal::Sealer,
     storage::Storage,
     wake::Wakes,
@@ -118,6 +119,7 @@ impl TestApp {
             timing: settings.timing.clone(),
         }
         .into_ctx(&process)
+        .await
         .expect("a worker's context");
         let delivery = notify::Ctx {
             db: db.clone(),
@@ -151,6 +153,7 @@ impl TestApp {
             submitter: Submitter::new(&db, &process),
             clock: clock.clone(),
             prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
+            standings: Standings::start(&db, &process),
             wakes,
             catalog,
             renderer,

@@ -239,6 +239,23 @@ pub enum ErrorClass {
     Broken,
 }
 
+impl ErrorClass {
+    /// Its word in logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Quota => "quota",
+            Self::RateLimited => "rate_limited",
+            Self::Refused => "refused",
+            Self::BadInput => "bad_input",
+            Self::Unavailable => "unavailable",
+            Self::Ambiguous => "ambiguous",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// A failed call, as an adapter judged it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{class:?}: {message}")]
@@ -353,32 +370,28 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// An adapter with the key that it is used with.
-#[derive(Debug, Clone)]
-pub struct Desk {
-    /// The adapter.
-    pub provider: Arc<dyn Provider>,
-    /// Our key there; empty where none is needed.
-    pub key: SecretString,
-}
-
 /// The adapters of this process, by the name that routes use.
 #[derive(Debug, Clone, Default)]
-pub struct Providers(Vec<Desk>);
+pub struct Providers(Vec<Arc<dyn Provider>>);
 
 impl Providers {
     /// A registry of just these.
-    pub fn new(desks: Vec<Desk>) -> Self {
-        Self(desks)
+    pub fn new(providers: Vec<Arc<dyn Provider>>) -> Self {
+        Self(providers)
     }
 
-    /// The adapter called `name`, or `None` when it is not configured here.
-    pub fn get(&self, name: &str) -> Option<&Desk> {
-        self.0.iter().find(|desk| desk.provider.name() == name)
+    /// The adapter called `name`, or `None` when there is none.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Provider>> {
+        self.0.iter().find(|provider| provider.name() == name)
     }
 
-    /// Names of all adapters, for `kiln doctor` and the logs.
+    /// Names of all adapters.
     pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|desk| desk.provider.name()).collect()
+        self.0.iter().map(|provider| provider.name()).collect()
     }
+}
+
+/// Whether a provider is called with a key: all vendors are, what this program does by itself is not.
+pub fn needs_key(provider: &str) -> bool {
+    VENDORS.iter().any(|vendor| vendor.name == provider)
 }

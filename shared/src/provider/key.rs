@@ -1,0 +1,119 @@
+//! Our keys at the providers, as every process sees them.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+
+use crate::{
+    id::ProviderKeyId,
+    seal::{CannotOpen, Sealer},
+};
+
+/// Bytes of a key's digest that tell it from others.
+const FINGERPRINT_LEN: usize = 8;
+
+/// What a key of a process's environment is called.
+const ENVIRONMENT: &str = "environment";
+
+/// A key, without its secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// Its id.
+    pub id: ProviderKeyId,
+    /// Where it is for, such as `kling`.
+    pub provider: String,
+    /// For people.
+    pub name: String,
+    /// Tells it from others of the provider.
+    pub fingerprint: String,
+    /// The secret, sealed; none where a process has it from its environment.
+    pub secret: Option<Vec<u8>>,
+    /// Its share of the work beside the others'.
+    pub weight: i32,
+    /// Most submits a minute.
+    pub per_minute: Option<i32>,
+    /// Most submits under way at once.
+    pub concurrency: Option<i32>,
+    /// Not used for new work since.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// Why not.
+    pub disabled_why: Option<String>,
+    /// When the vendor was last asked about it.
+    pub checked_at: Option<DateTime<Utc>>,
+    /// What was wrong with it then.
+    pub check_error: Option<String>,
+    /// What was left on its account then.
+    pub credit: Option<Decimal>,
+    /// Of what.
+    pub credit_unit: Option<String>,
+    /// Below which credit operators are told.
+    pub credit_floor: Option<Decimal>,
+}
+
+/// Every key, by provider and age.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keys(db: &PgPool) -> Result<Vec<Key>, sqlx::Error> {
+    sqlx::query_as!(
+        Key,
+        r#"
+        select id as "id: ProviderKeyId", provider, name, fingerprint, secret, weight, per_minute, concurrency, disabled_at,
+               disabled_why, checked_at, check_error, credit, credit_unit, credit_floor
+        from provider_keys order by provider, id
+        "#
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// What tells a key from others; nobody can tell the key from it.
+pub fn fingerprint(secret: &SecretString) -> String {
+    let digest = Sha256::digest(secret.expose_secret().as_bytes());
+    hex::encode(digest.get(..FINGERPRINT_LEN).unwrap_or_default())
+}
+
+/// Makes a key of this process's environment known, so that all processes share how it fares. One that is known already stays
+/// as it is, also where an operator has put it into the database.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register(
+    db: &PgPool,
+    provider: &str,
+    secret: &SecretString,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let fingerprint = fingerprint(secret);
+    sqlx::query!(
+        "insert into provider_keys (id, provider, name, fingerprint, created_at)
+         select $1, $2, case when exists (select from provider_keys where provider = $2 and name = $4)
+                             then $4 || ' ' || $3 else $4 end, $3, $5
+         where not exists (select from provider_keys where provider = $2 and fingerprint = $3)
+         on conflict do nothing",
+        ProviderKeyId::new().0,
+        provider,
+        fingerprint,
+        ENVIRONMENT,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// In which context a key's secret is sealed.
+pub(super) fn context(id: ProviderKeyId) -> String {
+    format!("provider_key:{id}")
+}
+
+/// The secret of a key that is kept in the database.
+///
+/// # Errors
+/// When this process has not the key it was sealed under, or the value was changed.
+pub fn open_secret(sealer: &Sealer, id: ProviderKeyId, sealed: &[u8]) -> Result<SecretString, CannotOpen> {
+    let plain = sealer.open(&context(id), sealed)?;
+    String::from_utf8(plain).map(SecretString::from).map_err(|_| CannotOpen::Unreadable)
+}
