@@ -205,6 +205,11 @@ pub fn is_provider_to_blame(error: &JobError) -> bool {
     )
 }
 
+/// Whether the content was refused, which another provider might have taken.
+pub fn is_refusal(error: &JobError) -> bool {
+    error.code == "content_refused"
+}
+
 /// At once at the next provider.
 pub fn elsewhere(now: DateTime<Utc>) -> Pause {
     Pause {

@@ -20,8 +20,11 @@ use crate::{
     result::{self, ResultError},
 };
 use shared::{
+    catalog::Route,
     db::is_transient,
-    job::{self, Checkpoint, Claimed, Closing, Fence, Intent, Misses, Output, Parking, Resume, Verdict},
+    job::{
+        self, Checkpoint, Claimed, Closing, Fence, Intent, Misses, Next, Output, Parking, Resume, Verdict,
+    },
     wake::Wake,
 };
 
@@ -284,7 +287,8 @@ async fn keep_patiently(
 /// Station 7: writes the outcome.
 pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     let is_last = tries(claimed) + 1 >= ctx.timing.max_tries;
-    let moves = !is_last && may_move(claimed, &outcome);
+    let next = if is_last { Next::Here } else { next_route(ctx, claimed, &outcome) };
+    let moves = next != Next::Here;
     let outcome = match outcome {
         // A failure on the last try is the end.
         Outcome::Retry(_, error) if is_last => Outcome::Fail(error),
@@ -312,7 +316,7 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             let why = format!("{}: {}", error.code, error.message);
             tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, elsewhere = moves, "job {} will be tried again", claimed.job());
             let billed = error.may_be_billed;
-            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, moves, now);
+            let retry = || job::retry(&ctx.db, claimed.lease, &pause, &why, billed, next, now);
             paused(persist(ctx, || Box::pin(retry())).await)
         }
         Outcome::Wait(pause) => {
@@ -324,8 +328,9 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     }
 }
 
-/// Whether a failure sends the job to its next provider: it is this one's own, and nothing of it is under way here.
-fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
+/// Where a failure sends the job: to its next provider when it is this one's own, and nothing of it is under way here. A refused
+/// content goes there only if the route says so, and never comes back.
+fn next_route(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Next {
     let error = match outcome {
         Outcome::Fail(error) => error,
         Outcome::Retry(pause, error)
@@ -333,9 +338,21 @@ fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
         {
             error
         }
-        _ => return false,
+        _ => return Next::Here,
     };
-    claimed.has_fallback && outcome::is_provider_to_blame(error)
+    if !claimed.has_fallback {
+        return Next::Here;
+    }
+    if outcome::is_provider_to_blame(error) {
+        return Next::Elsewhere;
+    }
+    let goes_on = outcome::is_refusal(error) && route(ctx, claimed).is_some_and(|route| route.after_refusal);
+    if goes_on { Next::ElsewhereForGood } else { Next::Here }
+}
+
+/// The route that the job is on, as the catalogue has it now.
+fn route<'a>(ctx: &'a Ctx, claimed: &Claimed) -> Option<&'a Route> {
+    ctx.catalog.get(&claimed.model)?.route(&claimed.provider, &claimed.upstream_model)
 }
 
 fn paused(written: bool) -> Ended {
@@ -401,9 +418,7 @@ async fn persist<'a>(ctx: &Ctx, write: impl Fn() -> BoxFuture<'a, Result<bool, s
 fn call(ctx: &Ctx, claimed: &Claimed, desk: &Desk, attempt: i16, files: Vec<InputFile>) -> Call {
     let client_ref = claimed.client_ref(attempt);
     let call = Call::new(&claimed.task, &claimed.upstream_model, claimed.input.clone(), &client_ref);
-    let model = ctx.catalog.get(&claimed.model);
-    let route = model.and_then(|model| model.route(&claimed.provider, &claimed.upstream_model));
-    let mapping = route.map(|route| route.mapping.clone()).unwrap_or_default();
+    let mapping = route(ctx, claimed).map(|route| route.mapping.clone()).unwrap_or_default();
     let callback_url = ctx.doorbell.as_ref().map(|doorbell| doorbell.url(claimed.job()));
     Call { key: desk.key.clone(), callback_url, mapping, ..call.with_files(files) }
 }

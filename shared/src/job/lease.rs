@@ -256,9 +256,19 @@ pub async fn park_all(db: &PgPool, parkings: &[Parking]) -> Result<Vec<bool>, sq
     Ok(answered(parkings.len(), &parked))
 }
 
+/// Which route a job is on after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The same.
+    Here,
+    /// Its next one; the one that failed comes last from now on.
+    Elsewhere,
+    /// Its next one; the one that failed is not asked again.
+    ElsewhereForGood,
+}
+
 /// Lets go of a job after a failure: spends a try, and ends the current attempt when the pause resumes nothing of it. The
-/// attempt cost nothing then, or the list price where it `may_be_billed`. If it goes `elsewhere`, its next route takes the place of
-/// this one, which comes last from now on. `false`: the lease is lost.
+/// attempt cost nothing then, or the list price where it `may_be_billed`. `false`: the lease is lost.
 ///
 /// # Errors
 /// When the database fails.
@@ -268,7 +278,7 @@ pub async fn retry(
     pause: &Pause,
     why: &str,
     may_be_billed: bool,
-    elsewhere: bool,
+    next: Next,
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let retried = sqlx::query!(
@@ -291,8 +301,9 @@ pub async fn retry(
             update jobs j
             set provider = j.fallbacks -> 0 ->> 'provider', upstream_model = j.fallbacks -> 0 ->> 'upstream_model',
                 cost_usd = (j.fallbacks -> 0 ->> 'cost_usd')::numeric,
-                fallbacks = (j.fallbacks - 0) || jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model,
-                                                                    'cost_usd', j.cost_usd::text)
+                fallbacks = nullif((j.fallbacks - 0) || case when $12 then '[]'::jsonb else
+                    jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model, 'cost_usd', j.cost_usd::text) end,
+                    '[]')
             from retried r
             where $11 and j.id = r.job_id and j.fallbacks is not null
         )
@@ -308,7 +319,8 @@ pub async fn retry(
         pause.resume.is_unchanged(),
         pause.resume == Resume::Anew,
         may_be_billed,
-        elsewhere,
+        next != Next::Here,
+        next == Next::ElsewhereForGood,
     )
     .fetch_optional(db)
     .await?;
