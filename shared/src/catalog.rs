@@ -4,7 +4,7 @@
 //! mistake in it stops the process with a message instead of failing a customer's job. A model's schema is its task's
 //! schema, narrowed by the model. Deliberately absent: how a vendor is spoken to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use jsonschema::{Validator, error::ValidationErrorKind};
@@ -14,13 +14,15 @@ use serde_json::{Map, Value};
 
 use crate::{
     job::Medium,
-    price::{self, CostRule, Metered, PriceError, Rule, Wanted},
+    price::{self, Rule, Wanted},
 };
 
 mod mapping;
+mod route;
 mod terms;
 
 pub use mapping::Mapping;
+pub use route::Route;
 pub use terms::{Plan, PriceGroup, Subscribers, Tier};
 
 /// Name and text of every file, inside the binary.
@@ -87,7 +89,7 @@ pub struct Model {
     pub deadline: Duration,
     /// When the same input gives the same answer again.
     pub cacheable: Cacheable,
-    /// Where it can be made, best first; never empty.
+    /// Where it can be made, in the order of the file; for every input one at least.
     pub routes: Vec<Route>,
     /// JSON Schema of the input, published with the model.
     pub schema: Value,
@@ -107,19 +109,6 @@ pub enum Cacheable {
     AtZeroTemperature,
     /// The same input always gives the same answer.
     Always,
-}
-
-/// One way to make a model's result.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// The adapter's name.
-    pub provider: String,
-    /// The vendor's id of the model; changes when the vendor retires one.
-    pub upstream_model: String,
-    /// What the vendor bills, in USD.
-    pub costs: Vec<CostRule>,
-    /// How the input is put into the names of the vendor's model, where each of its models has its own.
-    pub mapping: Arc<Mapping>,
 }
 
 /// What is wrong with an input, and where.
@@ -150,7 +139,7 @@ struct ModelEntry {
     deadline_seconds: u64,
     #[serde(default)]
     cacheable: Cacheable,
-    route: Vec<RouteEntry>,
+    route: Vec<route::Entry>,
     /// Narrower words for some of the task's fields.
     #[serde(default)]
     input: Map<String, Value>,
@@ -160,23 +149,6 @@ struct ModelEntry {
     /// Fields that this model needs, beside those that the task does.
     #[serde(default)]
     require: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RouteEntry {
-    provider: String,
-    upstream_model: String,
-    /// Short for a cost per request.
-    cost_usd: Option<Decimal>,
-    #[serde(default)]
-    cost: Vec<CostRule>,
-    /// The vendor's names for fields of the model's input.
-    #[serde(default)]
-    input: BTreeMap<String, mapping::Target>,
-    /// What the vendor's model is sent with every input.
-    #[serde(default)]
-    fixed: Map<String, Value>,
 }
 
 impl Catalog {
@@ -227,6 +199,12 @@ impl Catalog {
         self.models.iter().find(|model| model.id == id)
     }
 
+    /// Every provider that a model has a route by.
+    pub fn providers(&self) -> BTreeSet<&str> {
+        let routes = self.models.iter().flat_map(|model| &model.routes);
+        routes.map(|route| route.provider.as_str()).collect()
+    }
+
     /// Everything that is sold, in the files' order.
     pub fn plans(&self) -> &[Plan] {
         &self.terms.plans
@@ -267,15 +245,13 @@ impl Model {
             serde_json::from_str(schema).with_context(|| format!("read schema of {}", entry.task))?;
         let schema = narrow(task_schema, entry.input, &entry.omit, entry.require)?;
         let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow!("{error}"))?;
-        ensure!(!entry.route.is_empty(), "it has no route");
         let rules = match (entry.price_tokens, entry.price) {
             (Some(tokens), rules) if rules.is_empty() => vec![Rule::per_request(tokens)],
             (None, rules) => rules,
             (Some(_), _) => bail!("it has both price_tokens and price"),
         };
         price::check(&rules, &schema).map_err(|why| anyhow!("price: {why}"))?;
-        let routes = entry.route.into_iter().map(|route| Route::read(route, &schema));
-        let routes = routes.collect::<Result<_, _>>()?;
+        let routes = route::read(entry.route, &schema)?;
         Ok(Self {
             medium: Medium::of_task(&entry.task)
                 .with_context(|| format!("task {} has no medium", entry.task))?,
@@ -350,37 +326,6 @@ impl Model {
                 InvalidInput { param, message }
             }
         })
-    }
-}
-
-impl Route {
-    fn read(entry: RouteEntry, schema: &Value) -> anyhow::Result<Self> {
-        let RouteEntry { provider, upstream_model, cost_usd, cost, input, fixed } = entry;
-        let costs = match (cost_usd, cost) {
-            (Some(usd), costs) if costs.is_empty() => vec![CostRule::per_request(usd)],
-            (None, costs) => costs,
-            (Some(_), _) => bail!("the route by {provider} has both cost_usd and cost"),
-        };
-        price::check(&costs, schema).map_err(|why| anyhow!("cost of the route by {provider}: {why}"))?;
-        let mapping = Mapping::read(input, fixed, schema)
-            .with_context(|| format!("read the names of the route by {provider}"))?;
-        Ok(Self { provider, upstream_model, costs, mapping: mapping.into() })
-    }
-
-    /// What the vendor bills in USD for what was counted.
-    ///
-    /// # Errors
-    /// See [`PriceError`].
-    pub fn cost(&self, wanted: Wanted<'_>, metered: &Metered) -> Result<Decimal, PriceError> {
-        price::cost(&self.costs, wanted, metered)
-    }
-
-    /// What the vendor bills in USD for one success, at most.
-    ///
-    /// # Errors
-    /// See [`PriceError`].
-    pub fn cost_most(&self, wanted: Wanted<'_>) -> Result<Decimal, PriceError> {
-        price::cost_most(&self.costs, wanted)
     }
 }
 

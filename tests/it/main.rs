@@ -28,6 +28,7 @@ mod privacy;
 mod process;
 mod providers;
 mod queue;
+mod routing;
 mod scheduler;
 mod sessions;
 mod tidy;

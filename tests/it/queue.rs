@@ -9,7 +9,7 @@ use shared::{
     billing::Tokens,
     config,
     job::{
-        self, Checkpoint, Claim, Claimed, Fence, Floors, Intent, Lease, Medium, Output, Parking, Pause,
+        self, Checkpoint, Claim, Claimed, Fence, Floors, Intent, Lease, Medium, Next, Output, Parking, Pause,
         Resume, Verdict,
     },
     process::Process,
@@ -41,7 +41,9 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let pause = Pause { until: app.now(), resume: Resume::Anew, phase: "stale".into(), progress: None };
     let parking = Parking { lease: stale.lease, pause: pause.clone(), at: app.now() };
     assert_eq!(job::park_all(db, &[parking]).await.expect("park"), [false]);
-    assert!(!job::retry(db, stale.lease, &pause, "stale", false, false, app.now()).await.expect("retry"));
+    assert!(
+        !job::retry(db, stale.lease, &pause, "stale", false, Next::Here, app.now()).await.expect("retry")
+    );
     assert_eq!(job::begin_all(db, &[intent(&stale, 2, app.now())]).await.expect("begin"), [false]);
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
     assert!(

@@ -54,7 +54,7 @@ pub async fn create(
     body: Body<NewJob>,
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
-    let (order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()) {
+    let (mut order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()) {
         Ok(order) => order,
         Err(refusal) => {
             // What was accepted once stays so, whatever prices and rights say today.
@@ -68,7 +68,7 @@ pub async fn create(
             return Ok(accepted(&view, wait, true));
         }
     };
-    order::check_parent(&ctx, &order).await?;
+    order::follow_parent(&ctx, &mut order).await?;
     let order = Arc::new(order);
     let receipt = ctx.submitter.submit(&order).await?;
     let (id, how) = match receipt.submitted {
@@ -103,8 +103,8 @@ pub async fn quote(
     headers: HeaderMap,
     body: Body<NewJob>,
 ) -> Result<Json<Value>, ApiError> {
-    let (order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
-    order::check_parent(&ctx, &order).await?;
+    let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
+    order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
         "eta_seconds": null, "price_version": order.price_version,

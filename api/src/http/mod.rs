@@ -15,11 +15,13 @@ mod models;
 mod order;
 mod pages;
 mod password;
+mod preferences;
 mod prices;
 mod privacy;
 mod reports;
 mod roster;
 mod route;
+mod routing;
 mod telemetry;
 mod transactions;
 mod usage;
@@ -108,6 +110,8 @@ fn routes() -> Vec<Route> {
         Route::delete("/v1/me/sessions/{id}", Person, account::end_session),
         Route::get("/v1/account", Needs(P::AccountRead), account::show),
         Route::patch("/v1/account", Needs(P::AccountWrite), account::change),
+        Route::get("/v1/account/preferences", Needs(P::AccountRead), preferences::show),
+        Route::put("/v1/account/preferences", Needs(P::AccountWrite), preferences::set),
         Route::get("/v1/account/consents", Person, account::consents),
         Route::post("/v1/account/consents", Person, account::consent),
         Route::get("/v1/account/users", Needs(P::UsersRead), members::list),

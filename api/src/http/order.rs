@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use http::HeaderMap;
-use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::models;
+use super::{
+    models, preferences,
+    routing::{self, Chosen},
+};
 use crate::{ApiError, Ctx};
 use shared::{
     account::Caller,
     address::check_url,
-    catalog::{Model, Route},
+    catalog::Model,
     id::JobId,
-    job::{self, Fallback, Idempotency, Order, Priority, Status, Webhook},
+    job::{self, Idempotency, Order, Priority, Routing, Status, Webhook},
     price::Quote,
 };
 
@@ -63,25 +65,6 @@ pub struct NewWebhook {
     events: Vec<String>,
 }
 
-/// Which providers to use.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Routing {
-    only: Vec<String>,
-    order: Vec<String>,
-    ignore: Vec<String>,
-    allow_fallbacks: Option<bool>,
-    sort: Option<Sort>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Sort {
-    Price,
-    Latency,
-    Reliability,
-}
-
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CacheChoice {
@@ -116,29 +99,19 @@ impl NewJob {
             tracing::error!(model = model.id, "{} has no price; `kiln migrate` publishes it", model.id);
             ApiError::internal()
         })?;
-        let unpriced = |error| {
+        let quote = price.quote(model, &self.input, caller.price_percent).map_err(|error| {
             tracing::error!(model = model.id, %error, "no price for an input of {}", model.id);
             ApiError::internal()
-        };
-        let quote = price.quote(model, &self.input, caller.price_percent).map_err(unpriced)?;
+        })?;
         if let Some(max) = self.max_price
             && quote.max.count() > max
         {
             let message = format!("{} may cost {} here, more than max_price allows", model.id, quote.max);
             return Err(ApiError::bad_request("price_above_max", "max_price", message));
         }
-        let mut routes = choose_routes(model, &self.input, &self.routing).into_iter();
-        let route = routes.next().ok_or_else(|| no_route(model))?;
-        let mut fallbacks = Vec::new();
-        for route in routes {
-            let cost_usd = route.cost_most(model.wanted(&self.input)).map_err(unpriced)?;
-            fallbacks.push(Fallback {
-                provider: route.provider,
-                upstream_model: route.upstream_model,
-                cost_usd,
-            });
-        }
-        let cost_usd = route.cost_most(model.wanted(&self.input)).map_err(unpriced)?;
+        let job = JobId::new();
+        let wishes = preferences::of(caller)?.fill(&model.id, &self.routing);
+        let Chosen { route, cost_usd, fallbacks } = routing::choose(ctx, model, &self.input, &wishes, job)?;
         let start_at = self.start_at.filter(|at| *at > now);
         if start_at.is_some_and(|at| at > now + START_AHEAD) {
             return Err(ApiError::bad_request(
@@ -148,7 +121,7 @@ impl NewJob {
             ));
         }
         let order = Order {
-            job: JobId::new(),
+            job,
             at: now,
             account: caller.account,
             actor: caller.actor,
@@ -164,7 +137,7 @@ impl NewJob {
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
             idempotency: idempotency(headers, body_hash)?,
             traceparent: traceparent(headers),
-            request_hash: (self.cacheable(start_at) && model.is_cacheable(&self.input))
+            request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
             model: self.model,
@@ -177,9 +150,8 @@ impl NewJob {
     }
 
     /// A request that wants a time or a provider of its own is not answered with another's result.
-    fn cacheable(&self, start_at: Option<DateTime<Utc>>) -> bool {
-        let free = self.routing.only.is_empty() && self.routing.ignore.is_empty();
-        self.cache == CacheChoice::Default && start_at.is_none() && free
+    fn cacheable(&self, start_at: Option<DateTime<Utc>>, wishes: &Routing) -> bool {
+        self.cache == CacheChoice::Default && start_at.is_none() && !wishes.is_restricted()
     }
 }
 
@@ -259,12 +231,12 @@ fn deadline(model: &Model, wanted_secs: Option<u64>) -> Result<TimeDelta, ApiErr
     Ok(TimeDelta::seconds(i64::try_from(secs).unwrap_or(i64::MAX / 1000)))
 }
 
-/// A job that follows up another needs one that has succeeded at the same provider, and an action that it offers. The worker looks
-/// again; here it costs the caller nothing.
+/// A job that follows up another needs one that has succeeded, and an action that it offers, and is made where that one was. The
+/// worker looks again; here it costs the caller nothing.
 ///
 /// # Errors
 /// 400, naming the field.
-pub async fn check_parent(ctx: &Ctx, order: &Order) -> Result<(), ApiError> {
+pub async fn follow_parent(ctx: &Ctx, order: &mut Order) -> Result<(), ApiError> {
     let Some(id) = job::parent_id(&order.input) else { return Ok(()) };
     let bad = |code, field, message: &str| Err(ApiError::bad_request(code, field, message));
     let Some(parent) = job::parent(&ctx.db, order.account, id).await? else {
@@ -274,7 +246,8 @@ pub async fn check_parent(ctx: &Ctx, order: &Order) -> Result<(), ApiError> {
             "input.job names no job of this account that has succeeded",
         );
     };
-    if parent.provider != order.route.provider {
+    let model = ctx.catalog.get(&order.model).ok_or_else(|| models::unknown(&order.model))?;
+    if !routing::stay_with(&parent.provider, model, order) {
         let message = format!("{} cannot take further what this job made", order.model);
         return bad("invalid_parent", "input.job", &message);
     }
@@ -284,35 +257,6 @@ pub async fn check_parent(ctx: &Ctx, order: &Order) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
-}
-
-/// The routes that the caller's wishes leave, best first; one where there is no falling back. A follow-up stays where it began.
-fn choose_routes(model: &Model, input: &Value, routing: &Routing) -> Vec<Route> {
-    let place = |route: &Route| {
-        routing.order.iter().position(|name| *name == route.provider).unwrap_or(routing.order.len())
-    };
-    let mut routes: Vec<_> = model
-        .routes
-        .iter()
-        .filter(|route| routing.only.is_empty() || routing.only.contains(&route.provider))
-        .filter(|route| !routing.ignore.contains(&route.provider))
-        .collect();
-    if routing.sort == Some(Sort::Price) {
-        // One whose cost cannot be told is not the cheapest.
-        routes.sort_by_key(|route| route.cost_most(model.wanted(input)).unwrap_or(Decimal::MAX));
-    }
-    routes.sort_by_key(|route| place(route));
-    if routing.allow_fallbacks == Some(false) || job::parent_id(input).is_some() {
-        routes.truncate(1);
-    }
-    routes.into_iter().cloned().collect()
-}
-
-fn no_route(model: &Model) -> ApiError {
-    let known: Vec<_> = model.routes.iter().map(|route| route.provider.as_str()).collect();
-    let message =
-        format!("routing leaves no provider for {}, which is made by {}", model.id, known.join(", "));
-    ApiError::bad_request("no_route", "routing", message)
 }
 
 /// The Idempotency-Key, bare or as a quoted string.

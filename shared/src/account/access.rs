@@ -299,6 +299,8 @@ pub struct Caller {
     pub price_percent: i16,
     /// The only models it may use; `None` is all.
     pub allowed_models: Option<Arc<[String]>>,
+    /// What the account wishes for its jobs, in the JSON that it is kept in; `preferences()` reads it.
+    pub preferences: Option<Arc<str>>,
 }
 
 impl Caller {

@@ -197,6 +197,7 @@ struct Found {
     creator_role: Option<String>,
     operator_role: Option<String>,
     percent: Option<i16>,
+    preferences: Option<String>,
     expired: bool,
     ip_allowed: bool,
 }
@@ -210,7 +211,7 @@ async fn look_up(db: &PgPool, shown: &[Shown]) -> Result<Vec<Option<Found>>, sql
     let rows = sqlx::query!(
         r#"
         with found as materialized (
-            select s.n, k.id, k.account_id, k.role, k.scopes, k.allowed_models, k.created_by, g.percent,
+            select s.n, k.id, k.account_id, k.role, k.scopes, k.allowed_models, k.created_by, g.percent, a.routing::text as routing,
                    (select role from members where account_id = k.account_id and user_id = k.created_by) as creator_role,
                    (select operator_role from users where id = k.created_by) as operator_role,
                    coalesce(k.expires_at <= $3, false) as expired,
@@ -236,7 +237,8 @@ async fn look_up(db: &PgPool, shown: &[Shown]) -> Result<Vec<Option<Found>>, sql
         )
         select n as "n!", id as "id!: KeyId", account_id as "account!: AccountId", role as "role!", scopes,
                allowed_models, created_by is not null as "has_creator!", creator_role as "creator_role?",
-               operator_role as "operator_role?", percent as "percent?", expired as "expired!", ip_allowed as "ip_allowed!"
+               operator_role as "operator_role?", percent as "percent?", routing as "preferences?", expired as "expired!",
+               ip_allowed as "ip_allowed!"
         from found
         "#,
         &hashes as _,
@@ -257,6 +259,7 @@ async fn look_up(db: &PgPool, shown: &[Shown]) -> Result<Vec<Option<Found>>, sql
                 creator_role: row.creator_role,
                 operator_role: row.operator_role,
                 percent: row.percent,
+                preferences: row.preferences,
                 expired: row.expired,
                 ip_allowed: row.ip_allowed,
             });
@@ -287,6 +290,7 @@ impl Found {
             permissions: permissions(&self.role, self.scopes.as_deref()).and(most),
             price_percent: self.percent.unwrap_or(100),
             allowed_models: self.allowed_models.map(Into::into),
+            preferences: self.preferences.map(Into::into),
         })
     }
 }

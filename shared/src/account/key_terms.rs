@@ -230,6 +230,7 @@ mod tests {
             permissions: scopes.iter().copied().collect(),
             price_percent: 100,
             allowed_models: models.map(|models| models.iter().map(ToString::to_string).collect()),
+            preferences: None,
         }
     }
 

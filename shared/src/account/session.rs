@@ -187,7 +187,7 @@ pub async fn authenticate_session(
 ) -> Result<Option<Caller>, sqlx::Error> {
     let row = sqlx::query!(
         r#"select s.user_id as "user: UserId", s.account_id as "account: AccountId", m.role, u.operator_role,
-                  g.percent as "percent?"
+                  g.percent as "percent?", a.routing::text as "preferences?"
            from sessions s
            join users u on u.id = s.user_id
            join members m on m.account_id = s.account_id and m.user_id = s.user_id
@@ -209,6 +209,7 @@ pub async fn authenticate_session(
             permissions: own.or(platform.map(OperatorRole::permissions).unwrap_or_default()),
             price_percent: row.percent.unwrap_or(100),
             allowed_models: None,
+            preferences: row.preferences.map(Into::into),
         }
     }))
 }

@@ -15,6 +15,7 @@ mod lease;
 mod order;
 mod parent;
 mod query;
+mod routing;
 mod submit;
 mod sweep;
 mod view;
@@ -34,6 +35,7 @@ pub use lease::{
 pub use order::{Fallback, Idempotency, Order, Webhook};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
+pub use routing::{Routing, Sort};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
 pub use view::{FileView, JobView, Renderer};

@@ -24,7 +24,7 @@ use quote::{Range, sum};
 pub use metered::{Charge, Expected, Metered, charge};
 pub use publish::publish;
 pub use quote::{Quote, Wanted};
-pub use rule::{CostRule, Meter, Rule, Tariff, Values, When, check};
+pub use rule::{CostRule, Meter, Rule, Tariff, Values, When, check, check_when, is_covered};
 pub use store::{Prices, SetError, Version, current, history, set};
 
 /// Why something has no price. Rules that were checked have one for every input the schema allows.

@@ -230,7 +230,7 @@ pub fn check<T: Tariff>(rules: &[T], schema: &Value) -> Result<(), String> {
     for (place, rule) in rules.iter().enumerate() {
         let named = |why: String| format!("rule {} (per {}): {why}", place + 1, rule.per());
         check_amounts(rule).map_err(named)?;
-        check_fields(rule.when(), schema).map_err(named)?;
+        check_when(rule.when(), schema).map_err(named)?;
         quote::check_bounded(rule, schema).map_err(named)?;
         for (later, other) in rules.iter().enumerate().skip(place + 1) {
             if may_tie(rule, other) {
@@ -263,7 +263,11 @@ fn check_amounts(rule: &impl Tariff) -> Result<(), String> {
     }
 }
 
-fn check_fields(when: &When, schema: &Value) -> Result<(), String> {
+/// Checks a condition against the schema of the inputs it is for.
+///
+/// # Errors
+/// Names the field or the value that no input has.
+pub fn check_when(when: &When, schema: &Value) -> Result<(), String> {
     for (field, values) in when {
         let Some(property) = schema["properties"].get(field) else {
             return Err(format!("the model's input has no field {field:?}"));
@@ -287,12 +291,20 @@ fn may_tie(a: &impl Tariff, b: &impl Tariff) -> bool {
     a.per() == b.per() && a.when().len() == b.when().len() && !a.when().iter().any(apart)
 }
 
-/// Whatever the input, some rule of the meter counts: one without `when`, or one for each value of a field that always has
-/// one.
+/// Whatever the input, some rule of the meter counts.
 fn check_covered<T: Tariff>(rules: &[T], meter: Meter, schema: &Value) -> Result<(), String> {
-    let of_meter: Vec<_> = rules.iter().filter(|rule| rule.per() == meter).collect();
-    if of_meter.iter().any(|rule| rule.when().is_empty()) {
+    let whens: Vec<_> = rules.iter().filter(|rule| rule.per() == meter).map(Tariff::when).collect();
+    if is_covered(&whens, schema) {
         return Ok(());
+    }
+    Err(format!("some inputs match no rule per {meter}: add one without `when`"))
+}
+
+/// Whether one of these conditions holds whatever the input, as far as can be told: there is one without fields, or one for
+/// each value of a field that always has one.
+pub fn is_covered(whens: &[&When], schema: &Value) -> bool {
+    if whens.iter().any(|when| when.is_empty()) {
+        return true;
     }
     let is_required = |field: &str| {
         schema["required"].as_array().is_some_and(|names| names.iter().any(|name| name == field))
@@ -300,16 +312,13 @@ fn check_covered<T: Tariff>(rules: &[T], meter: Meter, schema: &Value) -> Result
     let covers = |(field, property): (&String, &Value)| {
         let always_there = property.get("default").is_some() || is_required(field);
         let taken = |value: &Value| {
-            of_meter.iter().any(|rule| {
-                rule.when().len() == 1 && rule.when().get(field).is_some_and(|values| values.include(value))
-            })
+            whens
+                .iter()
+                .any(|when| when.len() == 1 && when.get(field).is_some_and(|values| values.include(value)))
         };
         always_there && property["enum"].as_array().is_some_and(|values| values.iter().all(taken))
     };
-    if schema["properties"].as_object().is_some_and(|fields| fields.iter().any(covers)) {
-        return Ok(());
-    }
-    Err(format!("some inputs match no rule per {meter}: add one without `when`"))
+    schema["properties"].as_object().is_some_and(|fields| fields.iter().any(covers))
 }
 
 /// Decimals as whole numbers or in quotes; a float would not be what was written.

@@ -73,7 +73,7 @@ pub enum Section {
 pub const PARTS: &[Part] = &[
     Part {
         path: "account.json",
-        about: "the account: what it says of itself, its terms and its balances",
+        about: "the account: what it says of itself and wishes for its jobs, its terms and its balances",
         form: Form::Object(Section::Account),
     },
     Part {

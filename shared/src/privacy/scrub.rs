@@ -256,7 +256,7 @@ async fn forget_rows(
                and (before is not null or after is not null or ip is not null or request_id is not null)
          )
          update accounts
-         set status = 'erased', name = $3, description = null, website = null, phone = null, address = null
+         set status = 'erased', name = $3, description = null, website = null, phone = null, address = null, routing = null
          where id = $1",
         account.0,
         now,

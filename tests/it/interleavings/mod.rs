@@ -20,8 +20,8 @@ use shared::{
     billing::Tokens,
     id::{AccountId, JobId, KeyId, LeaseToken},
     job::{
-        self, Beat, Cancel, Checkpoint, Claim, Fence, Floors, Intent, JobError, Lease, Medium, Misses, Order,
-        Output, Parking, Pause, Priority, Resume, Verdict,
+        self, Beat, Cancel, Checkpoint, Claim, Fence, Floors, Intent, JobError, Lease, Medium, Misses, Next,
+        Order, Output, Parking, Pause, Priority, Resume, Verdict,
     },
 };
 
@@ -95,7 +95,8 @@ impl Table<'_> {
             }
             Step::Retry(worker) => {
                 let pause = self.pause(Resume::Anew);
-                let retried = job::retry(db, self.lease(worker), &pause, "again", false, false, now).await;
+                let retried =
+                    job::retry(db, self.lease(worker), &pause, "again", false, Next::Here, now).await;
                 Answer::Done(retried.expect("retry"))
             }
             Step::Release(worker) => {

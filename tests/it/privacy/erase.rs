@@ -99,6 +99,8 @@ async fn an_erased_account_leaves_nothing_but_ids_and_figures() {
 
     assert_eq!(status(&app, &alice).await, "erased");
     assert_gone(&app, ALICE).await;
+    let wishes = format!("select routing from accounts where id = '{}'", alice.id.0);
+    assert_eq!(scalar::<Option<Value>>(&app.db, &wishes).await, None, "what it wished neither");
     assert_eq!(objects(&app), theirs, "nothing of it in storage, everything of others");
     assert_books(&app, &alice, &before).await;
     assert_others(&app, &bob, &carol).await;

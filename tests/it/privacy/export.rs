@@ -86,6 +86,7 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
     }
     let account = json_of(&files, "account.json");
     assert_eq!((&account["phone"], &account["name"]), (&json!(ALICE.phone), &json!(ALICE.name())));
+    assert_eq!(account["preferences"]["models"]["flux"]["sort"], "price");
     for (name, table) in [
         ("jobs.jsonl", "jobs"),
         ("transactions.jsonl", "ledger"),

@@ -84,7 +84,8 @@ impl Marked {
         self.enter(app).await
     }
 
-    /// Leaves a trace wherever an account can leave one: keys, members, invitations, jobs of every end, webhooks, changes.
+    /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, jobs of every end, webhooks,
+    /// changes.
     pub async fn live(&self, app: &TestApp, receiver: &Receiver) -> Account {
         let owner = self.register(app).await;
         let word = self.word;
@@ -103,6 +104,8 @@ impl Marked {
         assert_eq!(self.send(&owner, Method::PATCH, "/v1/me", renamed).await.status, 200);
         let changed = json!({ "description": format!("We are still {word}.") });
         assert_eq!(self.send(&owner, Method::PATCH, "/v1/account", changed).await.status, 200);
+        let preferred = json!({ "models": { "flux": { "sort": "price" } } });
+        assert_eq!(self.send(&owner, Method::PUT, "/v1/account/preferences", preferred).await.status, 200);
         let invited =
             json!({ "email": format!("invited.{word}@example.com"), "name": word, "role": "viewer" });
         assert_eq!(self.send(&owner, Method::POST, "/v1/account/users", invited).await.status, 201);

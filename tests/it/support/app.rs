@@ -48,6 +48,8 @@ pub struct Settings {
     pub limits: api::Limits,
     /// What new people agree to and get.
     pub people: api::config::People,
+    /// What is on offer; its prices are those of the files.
+    pub catalog: Arc<Catalog>,
 }
 
 impl Default for Settings {
@@ -57,6 +59,7 @@ impl Default for Settings {
             timing: config::Queue::default(),
             limits: api::Limits::default(),
             people: api::config::People::default(),
+            catalog: Arc::new(Catalog::load().expect("the catalogue")),
         }
     }
 }
@@ -102,7 +105,7 @@ impl TestApp {
         let wakes = Wakes::start(&db, &process);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for the API");
         let base = format!("http://{}", listener.local_addr().expect("a bound address"));
-        let catalog = Arc::new(Catalog::load().expect("the catalogue"));
+        let catalog = settings.catalog;
         let renderer = Renderer::new(storage.clone(), base.clone());
         let sealer = Sealer::new(&config::Sealing::from_secret(&SECRET.to_owned().into()));
         let worker = Parts {

@@ -29,6 +29,7 @@ struct Account {
     credit_limit_tokens: i64,
     owed_tokens: i64,
     low_balance_tokens: Option<i64>,
+    preferences: Option<Value>,
     subscribed_until: Option<DateTime<Utc>>,
     unlimited_until: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
@@ -39,7 +40,7 @@ pub(in crate::privacy) async fn account(db: &PgPool, account: AccountId) -> Read
         Account,
         r#"select id as "id: _", name, status, description, website, phone, address, tier, base_tier, requests_per_hour,
                   price_group, available_tokens, held_tokens, credit_limit_tokens, owed_tokens, low_balance_tokens,
-                  subscribed_until, unlimited_until, created_at
+                  routing as preferences, subscribed_until, unlimited_until, created_at
            from accounts where id = $1"#,
         account.0,
     )
