@@ -1,14 +1,15 @@
 //! The hands of Kiln: pools of workers that call providers, verify and store results, and tell the callers.
 //!
-//! `run.rs` is a job's way through one claim, `outcome.rs` the one place where a failure becomes a decision,
-//! `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything durable goes through the verbs
-//! of `shared`.
+//! `run.rs` is a job's way through one claim, `moderation` the judgement before it is paid for, `outcome.rs` the one place
+//! where a failure becomes a decision, `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything
+//! durable goes through the verbs of `shared`.
 
 mod bill;
 pub mod config;
 mod fetch;
 pub mod mail;
 pub mod media;
+pub mod moderation;
 mod net;
 pub mod notify;
 mod outbox;
@@ -26,6 +27,7 @@ use std::sync::{
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use moderation::Moderators;
 use providers::Providers;
 use shared::{
     catalog::Catalog,
@@ -72,6 +74,8 @@ pub struct Ctx {
     pub storage: Storage,
     /// Who makes them.
     pub providers: Providers,
+    /// Who judges beforehand what is asked for.
+    pub moderators: Moderators,
     /// The network beyond the providers: inputs by URL, downloads, webhooks.
     pub web: Web,
     /// Seals what mails say.

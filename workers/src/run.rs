@@ -1,9 +1,9 @@
 //! A job's way through one claim: resume where the last run stopped, call the provider, keep the result, settle.
 //!
 //! [`run_job`] is the one function that workers and tests both call. It makes at most one paid submit, after writing
-//! the intent; every write is fenced by the lease, and a lost lease ends the run without another word. A database that
-//! is away is waited for, for the result in hand is worth more than the slot. Work that nobody bills has no intent: doing it
-//! again costs nothing.
+//! the intent; every write is fenced by the lease, and a lost lease ends the run without another word. Before the first one,
+//! what is asked for is judged. A database that is away is waited for, for the result in hand is worth more than the slot. Work
+//! that nobody bills has no intent: doing it again costs nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use crate::{
     Ctx,
     bill::{self, Bill},
-    fetch,
+    fetch, moderation,
     outcome::{self, Outcome, Stage, backoff},
     providers::{
         AfterAmbiguity, Artifacts, Call, Desk, ErrorClass, InputFile, Provider, ProviderError, Step,
@@ -33,6 +33,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Station {
     /// The job is leased; nothing was done.
     Claimed,
+    /// What is asked for was judged and may be made; nothing is written.
+    Judged,
     /// The intent to submit is written; the provider has not been called.
     Intended,
     /// The provider answered; nothing is written.
@@ -145,8 +147,22 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
             AfterAmbiguity::SubmitAgain => submit(ctx, claimed, desk).await,
             policy @ AfterAmbiguity::GiveUp => Ok(outcome::unknown_submit(policy, tries, now)),
         },
-        Some(Checkpoint::Stored { .. }) | None => submit(ctx, claimed, desk).await,
+        Some(Checkpoint::Judging { .. } | Checkpoint::Stored { .. }) | None => {
+            begin(ctx, claimed, desk).await
+        }
     }
+}
+
+/// Station 5 from its start: judged, and submitted if nothing is against it.
+async fn begin(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lost> {
+    // What was submitted once had been judged, and an input never changes.
+    if claimed.attempt == 0 {
+        if let Some(outcome) = moderation::screen(ctx, claimed).await {
+            return Ok(outcome);
+        }
+        ctx.probe.at(Station::Judged);
+    }
+    submit(ctx, claimed, desk).await
 }
 
 /// Station 5: intent, call, and what came of it.
@@ -329,7 +345,8 @@ fn may_move(claimed: &Claimed, outcome: &Outcome) -> bool {
     let error = match outcome {
         Outcome::Fail(error) => error,
         Outcome::Retry(pause, error)
-            if pause.resume == Resume::Anew || matches!(claimed.checkpoint, Ok(None)) =>
+            if pause.resume == Resume::Anew
+                || matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. }))) =>
         {
             error
         }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::{
     Ctx, Paying, Probe, Web,
-    config::{Vendors, allow_private_addresses, doorbell, slots},
+    config::{Moderation, Vendors, allow_private_addresses, doorbell, slots},
     net::vendor_client,
     outcome,
     run::{self, Ended},
@@ -47,6 +47,8 @@ pub struct Parts {
     pub storage: Storage,
     /// The vendors.
     pub vendors: Vendors,
+    /// Who judges what is asked for.
+    pub moderation: Moderation,
     /// Seals what mails say.
     pub sealer: Sealer,
     /// Address of whoever is told by mail what only an operator can mend.
@@ -63,11 +65,13 @@ impl Parts {
     /// Puts the context of a worker of `process` together.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// When TLS cannot be set up, or moderation not as it is set.
     pub fn into_ctx(self, process: &Process) -> anyhow::Result<Ctx> {
+        let providers = self.vendors.adapters(&vendor_client()?);
         Ok(Ctx {
             writes: job::Writes::new(&self.db, process),
-            providers: self.vendors.adapters(&vendor_client()?),
+            moderators: self.moderation.build(&providers)?,
+            providers,
             web: Web::new(self.allow_private)?,
             db: self.db,
             clock: self.clock,
@@ -103,6 +107,7 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         catalog: Arc::new(Catalog::load()?),
         storage: Storage::new(&config::Storage::from_env()?),
         vendors: Vendors::from_env(),
+        moderation: Moderation::from_env()?,
         sealer: Sealer::new(&config::Sealing::from_env()?),
         operator_email: config::operator_email()?,
         doorbell: doorbell()?,
@@ -133,7 +138,8 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
             () = ended.cancelled() => {}
         }
     });
-    tracing::info!(pool = pool.word(), slots, providers = ?ctx.providers.names(), "{} worker is ready", pool.word());
+    let (providers, moderators) = (ctx.providers.names(), ctx.moderators.names());
+    tracing::info!(pool = pool.word(), slots, ?providers, ?moderators, "{} worker is ready", pool.word());
     let worker = WorkerBuilder::new(queue.name().as_str())
         .backend(queue)
         .data(ctx)
