@@ -27,7 +27,12 @@ use shared::{
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use workers::{Probe, Station, Web, config::Vendors, mail, notify, run, runtime::Parts};
+use workers::{
+    Probe, Station, Web,
+    config::{Moderation, Vendors},
+    mail, notify, run,
+    runtime::Parts,
+};
 
 use super::{Account, Database, Receiver, Simulator, invariants, scalar};
 
@@ -47,6 +52,8 @@ pub struct Settings {
     pub limits: api::Limits,
     /// What new people agree to and get.
     pub people: api::config::People,
+    /// Who judges what is asked for: the lists of words, unless a test is about others.
+    pub moderation: Moderation,
 }
 
 impl Default for Settings {
@@ -56,6 +63,7 @@ impl Default for Settings {
             timing: config::Queue::default(),
             limits: api::Limits::default(),
             people: api::config::People::default(),
+            moderation: Moderation::default(),
         }
     }
 }
@@ -111,6 +119,7 @@ impl TestApp {
             catalog: catalog.clone(),
             storage: storage.clone(),
             vendors: Vendors::from_variables(Some(&simulator.url)),
+            moderation: settings.moderation,
             sealer: sealer.clone(),
             operator_email: Some(OPERATOR.into()),
             doorbell: Some(Doorbell::new(&SECRET.to_owned().into(), base.clone())),
