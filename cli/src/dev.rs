@@ -37,7 +37,11 @@ use shared::{
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use workers::{Web, config::Vendors, mail, notify, runtime};
+use workers::{
+    Web,
+    config::{Moderation, Vendors},
+    mail, notify, runtime,
+};
 
 use crate::embedded::{Postgres, PostgresOptions, S3Server};
 
@@ -196,6 +200,7 @@ impl Stack {
             catalog: self.catalog.clone(),
             storage: self.storage.clone(),
             vendors: Vendors::from_variables(Some(&self.simulator.url)),
+            moderation: Moderation::from_env()?,
             sealer: self.sealer.clone(),
             operator_email: config::operator_email()?,
             doorbell: Some(Doorbell::new(&self.secret, self.described.url.clone())),

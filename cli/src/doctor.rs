@@ -17,7 +17,7 @@ use shared::{
 };
 use sqlx::PgPool;
 use workers::{
-    config::{Door, Vendors},
+    config::{Door, Moderation, Vendors},
     providers::VENDORS,
 };
 
@@ -50,6 +50,9 @@ pub async fn run() -> anyhow::Result<bool> {
     let mend = "set S3_ENDPOINT, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and S3_BUCKET, and make the bucket";
     findings.push(look_text("storage", mend, Box::pin(storage())).await);
     findings.extend(providers().await?);
+    let mend =
+        "set KILN_MODERATION and its lists as .env.example says, and the key of a vendor that it names";
+    findings.push(look_text("moderation", mend, async { moderation() }).await);
     let well = findings.iter().all(|finding| finding.result.is_ok());
     for finding in &findings {
         match &finding.result {
@@ -151,6 +154,17 @@ async fn providers() -> anyhow::Result<Vec<Finding>> {
         findings.push(look_text(&format!("provider {}", vendor.name), mend, result).await);
     }
     Ok(findings)
+}
+
+/// Who judges what is asked for, if a worker of this environment can be started.
+fn moderation() -> anyhow::Result<String> {
+    let providers = Vendors::from_env().adapters(&workers::vendor_client()?);
+    let judges = Moderation::from_env()?.build(&providers)?.names();
+    Ok(if judges.is_empty() {
+        "off: nothing is judged before it is made".into()
+    } else {
+        format!("what is asked for is judged by {}", judges.join(" and "))
+    })
 }
 
 /// Any answer at all will do: the door is there. A key is proved only by paid work. Not every deployment uses every vendor,

@@ -11,8 +11,9 @@ use workers::Station;
 use crate::support::{Account, TestApp, scalar};
 
 /// Every station of a job's way on which a worker can die. A new one joins by one line.
-const STATIONS: [Station; 8] = [
+const STATIONS: [Station; 9] = [
     Station::Claimed,
+    Station::Judged,
     Station::Intended,
     Station::Answered,
     Station::Parked,
@@ -108,6 +109,7 @@ async fn a_hailuo_video_is_never_paid_twice_even_if_that_loses_it() {
     let mut app = TestApp::new().await;
     for (station, status) in [
         (Station::Claimed, "succeeded"),
+        (Station::Judged, "succeeded"),
         (Station::Intended, "failed"),
         (Station::Answered, "failed"),
         (Station::Parked, "succeeded"),

@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod mail;
 mod members;
+mod moderation;
 mod notices;
 mod people;
 mod price;

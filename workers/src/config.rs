@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
 use secrecy::SecretString;
 use shared::{
     config::{Identity, parsed, variable},
     job::{Doorbell, Medium},
 };
 
-use crate::providers::{Providers, VENDORS, Vendor, local};
+use crate::{
+    keychain::{Choice, Keychain},
+    moderation::{Moderator, Moderators, OpenAi, WhenUnavailable, Words},
+    providers::{Providers, VENDORS, Vendor, local, openai},
+};
 
 /// A vendor that this process may call.
 #[derive(Debug, Clone)]
@@ -78,6 +83,86 @@ fn address(vendor: &Vendor) -> String {
     variable(vendor.base_variable).unwrap_or_else(|| vendor.base_url.into())
 }
 
+/// Who judges what jobs ask for, and what becomes of those that nobody could judge.
+#[derive(Debug, Clone)]
+pub struct Moderation {
+    /// `KILN_MODERATION`: `off`, or one or more of `words` and `openai`, joined by commas and asked in this order. Default `words`.
+    pub judges: Vec<Judge>,
+    /// `KILN_MODERATION_WORDS`: a folder with lists of words, `*.txt`, one expression a line as in those of this repository's
+    /// folder `moderation`. One that has the name of a list there replaces it. Default none.
+    pub words_dir: Option<PathBuf>,
+    /// `KILN_MODERATION_UNAVAILABLE`: `fail`, a job that could not be judged fails after its tries, or `queue`, it waits until its
+    /// deadline. Default `fail`.
+    pub when_unavailable: WhenUnavailable,
+}
+
+/// What to do about a moderator that cannot be asked.
+const NO_KEY: &str = "KILN_MODERATION names openai, which has no key: set OPENAI_API_KEY, or leave openai out (see .env.example)";
+
+/// A kind of moderator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judge {
+    /// Lists of words.
+    Words,
+    /// OpenAI's moderation, by the same key as its models.
+    OpenAi,
+}
+
+impl Default for Moderation {
+    fn default() -> Self {
+        Self { judges: vec![Judge::Words], words_dir: None, when_unavailable: WhenUnavailable::default() }
+    }
+}
+
+impl Moderation {
+    /// Reads the variables above.
+    ///
+    /// # Errors
+    /// When a word is none of those.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let judges = variable("KILN_MODERATION").map(|text| judges(&text)).transpose()?;
+        Ok(Self {
+            judges: judges.unwrap_or_else(|| Self::default().judges),
+            words_dir: variable("KILN_MODERATION_WORDS").map(PathBuf::from),
+            when_unavailable: parsed("KILN_MODERATION_UNAVAILABLE", WhenUnavailable::default())?,
+        })
+    }
+
+    /// The moderators, of which a vendor is asked by its adapter among `providers` with a key of `keychain`.
+    ///
+    /// # Errors
+    /// When a list cannot be read, or a vendor is not there; the message says what to set.
+    pub fn build(&self, providers: &Providers, keychain: &Keychain) -> anyhow::Result<Moderators> {
+        let build = |judge: &Judge| -> anyhow::Result<Box<dyn Moderator>> {
+            match judge {
+                Judge::Words => Ok(Box::new(Words::load(self.words_dir.as_deref())?)),
+                Judge::OpenAi => {
+                    let provider = providers.get(openai::VENDOR.name).context(NO_KEY)?.clone();
+                    let choice = keychain.choose(provider.name(), OpenAi::MODEL);
+                    ensure!(!matches!(choice, Choice::None), NO_KEY);
+                    Ok(Box::new(OpenAi::new(provider, keychain.clone())))
+                }
+            }
+        };
+        let asked = self.judges.iter().map(build).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Moderators::new(asked, self.when_unavailable))
+    }
+}
+
+/// The moderators that the setting names.
+fn judges(text: &str) -> anyhow::Result<Vec<Judge>> {
+    let words: Vec<_> = text.split(',').map(str::trim).collect();
+    if words == ["off"] {
+        return Ok(Vec::new());
+    }
+    let judge = |word: &str| match word {
+        "words" => Ok(Judge::Words),
+        "openai" => Ok(Judge::OpenAi),
+        _ => bail!("KILN_MODERATION is {text:?}: say off, words, openai, or words,openai"),
+    };
+    words.into_iter().map(judge).collect()
+}
+
 /// `KILN_TEXT_SLOTS` (64), `KILN_IMAGE_SLOTS` (16), `KILN_VIDEO_SLOTS` (32), `KILN_AUDIO_SLOTS` (16): how many jobs of
 /// a pool one process runs at once. A video waiting for its provider holds no slot.
 ///
@@ -145,5 +230,34 @@ impl Mail {
             shows_links: false,
             from: variable("KILN_MAIL_FROM").unwrap_or_else(|| "Kiln <no-reply@localhost>".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_of_moderation_names_who_judges_or_nobody() {
+        assert!(judges("off").unwrap().is_empty());
+        assert_eq!(judges("words").unwrap(), [Judge::Words]);
+        assert_eq!(judges(" openai , words").unwrap(), [Judge::OpenAi, Judge::Words]);
+        for odd in ["of", "words,off", "words,", "Words"] {
+            let error = judges(odd).expect_err(odd).to_string();
+            assert!(error.starts_with("KILN_MODERATION is ") && error.contains("say off, words"), "{error}");
+        }
+    }
+
+    #[test]
+    fn moderation_that_cannot_be_set_up_says_what_to_set() {
+        let openai = Moderation { judges: vec![Judge::OpenAi], ..Moderation::default() };
+        let error = openai.build(&Providers::default()).expect_err("no key").to_string();
+        assert!(error.contains("set OPENAI_API_KEY"), "{error}");
+        let words_dir = Some(PathBuf::from("/no/such/folder"));
+        let lost = Moderation { words_dir, ..Moderation::default() };
+        let error = lost.build(&Providers::default()).expect_err("no folder").to_string();
+        assert_eq!(error, "read the lists in /no/such/folder, which KILN_MODERATION_WORDS names");
+        let off = Moderation { judges: Vec::new(), ..Moderation::default() };
+        assert!(off.build(&Providers::default()).unwrap().names().is_empty());
     }
 }

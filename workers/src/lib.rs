@@ -1,8 +1,8 @@
 //! The hands of Kiln: pools of workers that call providers, verify and store results, and tell the callers.
 //!
-//! `run.rs` is a job's way through one claim, `outcome.rs` the one place where a failure becomes a decision,
-//! `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything durable goes through the verbs
-//! of `shared`.
+//! `run.rs` is a job's way through one claim, `moderation` the judgement before it is paid for, `outcome.rs` the one place
+//! where a failure becomes a decision, `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything
+//! durable goes through the verbs of `shared`.
 
 mod bill;
 mod blame;
@@ -13,6 +13,7 @@ pub mod health;
 pub mod keychain;
 pub mod mail;
 pub mod media;
+pub mod moderation;
 mod net;
 pub mod notify;
 mod outbox;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use health::Health;
 use keychain::Keychain;
+use moderation::Moderators;
 use providers::Providers;
 use shared::{
     catalog::Catalog,
@@ -82,6 +84,8 @@ pub struct Ctx {
     pub keychain: Keychain,
     /// How they fare.
     pub health: Health,
+    /// Who judges beforehand what is asked for.
+    pub moderators: Moderators,
     /// The network beyond the providers: inputs by URL, downloads, webhooks.
     pub web: Web,
     /// Seals what mails say.

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt;
 
 use crate::{
+    moderation::WhenUnavailable,
     providers::{AfterAmbiguity, ErrorClass, Pending, ProviderError},
     result::ResultError,
 };
@@ -171,6 +172,43 @@ pub fn unseen(times: u8, tries: u16, now: DateTime<Utc>) -> Outcome {
         return wait(now + SETTLE, checkpoint, "asking the provider whether it has the job");
     }
     retry(now + backoff(tries), Resume::Anew, unavailable("the provider never received the job"))
+}
+
+/// What the job asks for is not made here, whoever would make it.
+pub fn flagged(category: &str) -> Outcome {
+    Outcome::Stop(JobError {
+        code: "content_refused",
+        message: format!("the content policy of this service refused this input: {category}"),
+        retryable: false,
+        may_be_billed: false,
+    })
+}
+
+/// What the job asks for could not be judged, after so many `misses` before; `advice` is when the moderator wants to be asked
+/// again.
+pub fn unjudged(
+    policy: WhenUnavailable,
+    misses: u16,
+    advice: Option<Duration>,
+    tries: u16,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let pause = |failures| advice.map_or_else(|| backoff(failures), |advice| advice.min(ADVICE_MAX));
+    match policy {
+        WhenUnavailable::Fail => {
+            let error = JobError {
+                code: "moderation_unavailable",
+                ..unavailable("the input could not be judged by the content policy, so it is not made")
+            };
+            retry(now + pause(tries), Resume::Anew, error)
+        }
+        WhenUnavailable::Queue => {
+            let checkpoint = Checkpoint::Judging { misses: misses.saturating_add(1) };
+            // As in `retry`: a wait of nothing would spin.
+            let until = now + pause(misses) + TimeDelta::microseconds(1);
+            wait(until, Resume::At(checkpoint), "waiting for moderation")
+        }
+    }
 }
 
 /// What a failed call means for the job.
@@ -364,6 +402,7 @@ mod tests {
         match resume {
             Resume::Anew => "anew",
             Resume::Unchanged => "unchanged",
+            Resume::At(Checkpoint::Judging { .. }) => "judge",
             Resume::At(Checkpoint::Submitting { .. }) => "lookup",
             Resume::At(Checkpoint::Pending { .. }) => "resume",
             Resume::At(Checkpoint::Stored { .. }) => "stored",
@@ -425,6 +464,29 @@ mod tests {
         assert!(matches!(classify_result(&download, misses(0, DOWNLOADS), 0, at()), Outcome::Retry(..)));
         let storage = ResultError::Storage(anyhow::anyhow!("away"));
         assert!(matches!(classify_result(&storage, misses(0, 40), 0, at()), Outcome::Wait(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_tried_again_or_waits_longer_and_longer() {
+        let ask = |policy, misses, advice: Option<u64>| {
+            unjudged(policy, misses, advice.map(Duration::from_secs), 0, at())
+        };
+        let Outcome::Retry(pause, error) = ask(WhenUnavailable::Fail, 0, None) else { panic!("not retried") };
+        assert_eq!((pause.resume, error.code), (Resume::Anew, "moderation_unavailable"));
+        for (misses, advice, low, high) in [
+            (0, None, 1, 2),
+            (3, None, 12, 20),
+            (99, None, 225, 375),
+            (3, Some(7), 7, 7),
+            (0, Some(9999), 600, 600),
+        ] {
+            let Outcome::Wait(pause) = ask(WhenUnavailable::Queue, misses, advice) else { panic!("no wait") };
+            let waits = (pause.until - at()).num_seconds();
+            assert!((low..=high).contains(&waits), "{misses} {advice:?}: {waits}");
+            assert_eq!(pause.resume, Resume::At(Checkpoint::Judging { misses: misses + 1 }));
+        }
+        let Outcome::Wait(pause) = ask(WhenUnavailable::Queue, 0, Some(0)) else { panic!("no wait") };
+        assert!(pause.until > at());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A job's way through one claim: resume where the last run stopped, call the provider, keep the result, settle.
 //!
 //! [`run_job`] is the one function that workers and tests both call. It makes at most one paid submit, after writing
-//! the intent; every write is fenced by the lease, and a lost lease ends the run without another word. A database that
-//! is away is waited for, for the result in hand is worth more than the slot. Work that nobody bills has no intent: doing it
-//! again costs nothing.
+//! the intent; every write is fenced by the lease, and a lost lease ends the run without another word. Before the first one,
+//! what is asked for is judged. A database that is away is waited for, for the result in hand is worth more than the slot. Work
+//! that nobody bills has no intent: doing it again costs nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,9 @@ use futures::future::BoxFuture;
 use crate::{
     Ctx,
     bill::{self, Bill},
+    moderation,
     outcome::{self, Outcome, Way, backoff},
-    providers::{AfterAmbiguity, Artifacts},
+    providers::{AfterAmbiguity, Artifacts, Provider},
     result::{self, ResultError},
 };
 use shared::{
@@ -38,6 +39,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Station {
     /// The job is leased; nothing was done.
     Claimed,
+    /// What is asked for was judged and may be made; nothing is written.
+    Judged,
     /// The intent to submit is written; the provider has not been called.
     Intended,
     /// The provider answered; nothing is written.
@@ -149,8 +152,23 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
         (Some(Checkpoint::Submitting { .. }), policy @ AfterAmbiguity::GiveUp) => {
             Ok(outcome::unknown_submit(policy, tries, now))
         }
-        _ => ask::submit(ctx, claimed, provider).await,
+        _ => begin(ctx, claimed, provider.as_ref()).await,
     }
+}
+
+/// Station 5 from its start: if the provider takes work, what is asked for is judged, and submitted if nothing is against it.
+async fn begin(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<Outcome, Lost> {
+    if let Some(outcome) = ask::blocked(ctx, claimed) {
+        return Ok(outcome);
+    }
+    // What was submitted once had been judged, and an input never changes.
+    if claimed.attempt == 0 {
+        if let Some(outcome) = moderation::screen(ctx, claimed).await {
+            return Ok(outcome);
+        }
+        ctx.probe.at(Station::Judged);
+    }
+    ask::submit(ctx, claimed, provider).await
 }
 
 fn not_set_up(ctx: &Ctx, claimed: &Claimed) -> Outcome {
@@ -258,7 +276,8 @@ fn next_way(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Option<Way> {
     let error = match outcome {
         Outcome::Fail(error) => error,
         Outcome::Retry(pause, error)
-            if pause.resume == Resume::Anew || matches!(claimed.checkpoint, Ok(None)) =>
+            if pause.resume == Resume::Anew
+                || matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. }))) =>
         {
             error
         }

@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::{
     Ctx, Paying, Probe, Web, checkup,
-    config::{Vendors, allow_private_addresses, doorbell, slots},
+    config::{Moderation, Vendors, allow_private_addresses, doorbell, slots},
     health::Health,
     keychain::Keychain,
     net::vendor_client,
@@ -49,6 +49,8 @@ pub struct Parts {
     pub storage: Storage,
     /// The vendors.
     pub vendors: Vendors,
+    /// Who judges what is asked for.
+    pub moderation: Moderation,
     /// Seals what mails say.
     pub sealer: Sealer,
     /// Address of whoever is told by mail what only an operator can mend.
@@ -65,15 +67,17 @@ impl Parts {
     /// Puts the context of a worker of `process` together.
     ///
     /// # Errors
-    /// When TLS cannot be set up, or the keys at the providers cannot be read.
+    /// When TLS cannot be set up, or the keys at the providers cannot be read, or moderation not set up as it is said.
     pub async fn into_ctx(self, process: &Process) -> anyhow::Result<Ctx> {
         let Self { db, clock, wakes, sealer, .. } = &self;
         let keychain = Keychain::start(db, clock, wakes, sealer, self.vendors.keys(), process).await?;
+        let providers = self.vendors.adapters(&vendor_client()?);
         let ctx = Ctx {
+            moderators: self.moderation.build(&providers, &keychain)?,
             keychain,
             health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),
-            providers: self.vendors.adapters(&vendor_client()?),
+            providers,
             web: Web::new(self.allow_private)?,
             db: self.db,
             clock: self.clock,
@@ -111,6 +115,7 @@ pub async fn main(pool: Medium) -> anyhow::Result<()> {
         catalog: Arc::new(Catalog::load()?),
         storage: Storage::new(&config::Storage::from_env()?),
         vendors: Vendors::from_env(),
+        moderation: Moderation::from_env()?,
         sealer: Sealer::new(&config::Sealing::from_env()?),
         operator_email: config::operator_email()?,
         doorbell: doorbell()?,
@@ -142,7 +147,8 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
             () = ended.cancelled() => {}
         }
     });
-    tracing::info!(pool = pool.word(), slots, providers = ?ctx.providers.names(), "{} worker is ready", pool.word());
+    let (providers, moderators) = (ctx.providers.names(), ctx.moderators.names());
+    tracing::info!(pool = pool.word(), slots, ?providers, ?moderators, "{} worker is ready", pool.word());
     let worker = WorkerBuilder::new(queue.name().as_str())
         .backend(queue)
         .data(ctx)

@@ -24,7 +24,7 @@ use shared::{
 };
 use uuid::Uuid;
 use workers::{
-    config::Vendors,
+    config::{Moderation, Vendors},
     providers::Providers,
     runtime,
 };
@@ -129,6 +129,7 @@ pub async fn main(options: Options) -> Result<()> {
         catalog: Arc::new(Catalog::load()?),
         storage: Storage::new(&nowhere()),
         vendors: Vendors::default(),
+        moderation: Moderation::default(),
         sealer: Sealer::new(&config::Sealing::from_secret(&SecretString::from("only for the benchmark"))),
         operator_email: None,
         doorbell: None,

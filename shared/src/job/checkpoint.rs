@@ -1,7 +1,7 @@
 //! Where the next run of a job resumes: the little that must survive a worker.
 //!
-//! Kept in `queue.checkpoint`, written under the lease before or right after the thing it remembers. No checkpoint means
-//! that no provider has been called for the current attempt.
+//! Kept in `queue.checkpoint`, written under the lease before or right after the thing it remembers. No checkpoint, like
+//! [`Checkpoint::Judging`], means that no provider has been called for the current attempt.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,12 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Checkpoint {
+    /// Nobody could judge what the job asks for yet; no provider is called before somebody has.
+    Judging {
+        /// How often that was tried; it decides how long to wait.
+        #[serde(default)]
+        misses: u16,
+    },
     /// The intent to submit is written; whether the provider ever heard of it is not known.
     Submitting {
         /// How often the provider said it never saw this submit; one "never" may just be early.

@@ -84,6 +84,8 @@ async fn nothing_personal_and_no_secret_is_ever_logged() {
         (202, "gpt-4o", json!({ "prompt": format!("[[sim:html]] {}", ALICE.word) })),
         (202, "gpt-4o", json!({ "prompt": format!("[[sim:bad_input]] {}", ALICE.word) })),
         (202, "kling", json!({ "prompt": format!("[[sim:task_fail]] {}", ALICE.word), "seconds": 5 })),
+        // A word that moderation refuses.
+        (202, "nano-banana", json!({ "prompt": format!("lolicon {}", ALICE.word) })),
         (
             202,
             "nano-banana-edit",

@@ -28,7 +28,12 @@ use shared::{
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use workers::{Probe, Station, Web, config::Vendors, mail, notify, run, runtime::Parts};
+use workers::{
+    Probe, Station, Web,
+    config::{Moderation, Vendors},
+    mail, notify, run,
+    runtime::Parts,
+};
 
 use super::{Account, Database, Receiver, Simulator, invariants, scalar};
 
@@ -50,6 +55,8 @@ pub struct Settings {
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
     pub catalog: Arc<Catalog>,
+    /// Who judges what is asked for: the lists of words, unless a test is about others.
+    pub moderation: Moderation,
 }
 
 impl Default for Settings {
@@ -60,6 +67,7 @@ impl Default for Settings {
             limits: api::Limits::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
+            moderation: Moderation::default(),
         }
     }
 }
@@ -115,6 +123,7 @@ impl TestApp {
             catalog: catalog.clone(),
             storage: storage.clone(),
             vendors: Vendors::from_variables(Some(&simulator.url)),
+            moderation: settings.moderation,
             sealer: sealer.clone(),
             operator_email: Some(OPERATOR.into()),
             doorbell: Some(Doorbell::new(&SECRET.to_owned().into(), base.clone())),

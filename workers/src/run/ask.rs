@@ -17,7 +17,7 @@ use crate::{
     providers::{self, Call, ErrorClass, InputFile, Provider, ProviderError, Step},
 };
 use shared::{
-    job::{self, Claimed, Intent, Misses},
+    job::{self, Checkpoint, Claimed, Intent, Misses},
     provider::{self, Place},
 };
 
@@ -86,10 +86,6 @@ pub(super) async fn submit(
     claimed: &Claimed,
     provider: &dyn Provider,
 ) -> Result<Outcome, Lost> {
-    // Before anything is fetched for nothing.
-    if let Some(outcome) = blocked(ctx, claimed) {
-        return Ok(outcome);
-    }
     let prepared = match prepare(ctx, claimed).await {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -155,7 +151,7 @@ async fn prepare(
 }
 
 /// What becomes of a job that its provider takes no work of just now, as far as this process knows.
-fn blocked(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
+pub(super) fn blocked(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
     let standing = ctx.health.standing(&claimed.provider, &claimed.upstream_model);
     if let Some(until) = standing.open_until.filter(|until| *until > ctx.clock.now()) {
         return Some(no_way(ctx, claimed, until));
@@ -212,7 +208,7 @@ fn no_way(ctx: &Ctx, claimed: &Claimed, until: DateTime<Utc>) -> Outcome {
 
 /// Nothing of the job is under way here, and the next provider takes work.
 fn may_go_around(ctx: &Ctx, claimed: &Claimed) -> bool {
-    matches!(claimed.checkpoint, Ok(None)) && is_next_open(ctx, claimed)
+    matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. }))) && is_next_open(ctx, claimed)
 }
 
 /// Whether the job has a next provider that takes work, as far as this process knows.

@@ -1,0 +1,161 @@
+//! OpenAI's moderation as a moderator: the adapter for jobs of that kind is asked, so address, key and errors are its own.
+//!
+//! The vendor judges each text of a list by itself and bills nothing. Its own `flagged` decides; the category that is told is
+//! the surest. Deliberately absent: thresholds of ours, and pictures.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Moderator, Unavailable, Verdict};
+use crate::{
+    keychain::{Choice, Keychain},
+    providers::{Call, ErrorClass, Provider, Step},
+};
+
+/// Longest piece of a text. What is beyond 32 768 tokens is left out by the vendor without a word, and a token has at least
+/// one byte.
+const PIECE_BYTES: usize = 32_000;
+
+/// Most pieces in a request, as many as a job of that kind may have.
+const PIECES_MAX: usize = 32;
+
+/// The category where the vendor names none.
+const UNNAMED: &str = "content policy";
+
+/// The vendor, by the adapter that serves jobs of that kind, with a key of ours.
+#[derive(Debug)]
+pub struct OpenAi {
+    provider: Arc<dyn Provider>,
+    keychain: Keychain,
+}
+
+impl OpenAi {
+    /// The model that is asked.
+    pub const MODEL: &str = "omni-moderation-latest";
+
+    /// A moderator that asks this adapter.
+    pub fn new(provider: Arc<dyn Provider>, keychain: Keychain) -> Self {
+        Self { provider, keychain }
+    }
+
+    async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
+        let Choice::Key(key) = self.keychain.choose(self.provider.name(), Self::MODEL) else {
+            return Err(Unavailable::new("no key works"));
+        };
+        // The call has no reference of its own: nobody would look up what costs nothing.
+        let call = Call {
+            key: key.secret,
+            ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
+        };
+        match self.provider.submit(&call).await {
+            Ok(Step::Done(made)) => match &made.extra {
+                Some(judged) => Ok(verdict(judged)),
+                None => Err(Unavailable::new("an answer without a judgement")),
+            },
+            Ok(Step::Pending(_)) => Err(Unavailable::new("a promise in place of a judgement")),
+            Err(error) if error.class == ErrorClass::Refused => Ok(Verdict::flagged(UNNAMED)),
+            // The class alone: the vendor's words may quote the text.
+            Err(error) => {
+                let why = format!("{:?}", error.class);
+                Err(Unavailable { why, retry_after: error.retry_after })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Moderator for OpenAi {
+    fn name(&self) -> &'static str {
+        "openai"
+    }
+
+    async fn judge(&self, texts: &[&str]) -> Result<Verdict, Unavailable> {
+        let pieces: Vec<_> = texts.iter().flat_map(|text| pieces(text)).collect();
+        for pieces in pieces.chunks(PIECES_MAX) {
+            let verdict = self.ask(pieces).await?;
+            if verdict != Verdict::Clean {
+                return Ok(verdict);
+            }
+        }
+        Ok(Verdict::Clean)
+    }
+}
+
+/// A text in pieces of at most [`PIECE_BYTES`], cut between words where there are any. None of them is empty, which the
+/// vendor does not take.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while text.len() > PIECE_BYTES {
+        let mut most = PIECE_BYTES;
+        while !text.is_char_boundary(most) {
+            most -= 1;
+        }
+        let cut = text[..most].rfind(char::is_whitespace).filter(|cut| *cut > 0).unwrap_or(most);
+        pieces.push(&text[..cut]);
+        text = &text[cut..];
+    }
+    pieces.push(text);
+    pieces.retain(|piece| !piece.trim().is_empty());
+    pieces
+}
+
+/// What the judgements of all pieces come to.
+fn verdict(judged: &Value) -> Verdict {
+    let judgements = judged["results"].as_array().into_iter().flatten();
+    let flagged = judgements.filter(|judgement| judgement["flagged"] == true).map(surest);
+    let worst = flagged.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    worst.map_or(Verdict::Clean, |(category, _)| Verdict::flagged(category))
+}
+
+/// The category that a flagged text falls into most surely, and how surely, from 0 to 1.
+fn surest(judgement: &Value) -> (&str, f64) {
+    let score = |category: &str| judgement["category_scores"][category].as_f64().unwrap_or(0.0);
+    let named =
+        judgement["categories"].as_object().into_iter().flatten().filter(|(_, holds)| **holds == true);
+    let scored = named.map(|(category, _)| (category.as_str(), score(category)));
+    scored.max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap_or((UNNAMED, 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surest_category_of_the_worst_text_is_told() {
+        let judgement = |flagged: bool, scores: Value| {
+            let of = |name: &str| scores[name].as_f64().unwrap_or(0.0);
+            let categories =
+                json!({"hate": of("hate") > 0.5, "violence": of("violence") > 0.5, "illicit": null});
+            json!({"flagged": flagged, "categories": categories, "category_scores": scores})
+        };
+        let clean = judgement(false, json!({"hate": 0.1, "violence": 0.2}));
+        let hateful = judgement(true, json!({"hate": 0.7, "violence": 0.6}));
+        let violent = judgement(true, json!({"hate": 0.1, "violence": 0.9}));
+        let unnamed = judgement(true, json!({}));
+        for (results, expected) in [
+            (vec![&clean], Verdict::Clean),
+            (vec![&clean, &hateful], Verdict::flagged("hate")),
+            (vec![&hateful, &violent, &clean], Verdict::flagged("violence")),
+            (vec![&unnamed], Verdict::flagged(UNNAMED)),
+        ] {
+            assert_eq!(verdict(&json!({"results": results})), expected, "{results:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_judged_in_pieces_that_miss_nothing() {
+        let words = "лиса ".repeat(20_000);
+        let solid = "ё".repeat(PIECE_BYTES);
+        for text in ["a fox", words.trim_end(), &solid, &format!("{solid} {solid}")] {
+            let cut = pieces(text);
+            assert_eq!(cut.concat(), text);
+            assert!(cut.iter().all(|piece| (1..=PIECE_BYTES).contains(&piece.len())));
+        }
+        assert!(
+            pieces(words.trim_end()).iter().all(|piece| piece.trim().split(' ').all(|word| word == "лиса"))
+        );
+        assert!(pieces(" \n ").is_empty());
+    }
+}
