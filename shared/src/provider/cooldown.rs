@@ -88,11 +88,11 @@ pub async fn cool_down(
     sqlx::query_scalar!(
         r#"
         insert into provider_cooldowns as c (key_id, upstream_model, until, strikes, why)
-        select id, $2, greatest($3::timestamptz, $4 + $5::double precision * interval '1 second'), 1, $7
+        select id, $2, greatest($3::timestamptz, $4::timestamptz + $5::double precision * interval '1 second'), 1, $7
         from provider_keys where id = $1
         on conflict (key_id, upstream_model) do update
         set until = case when c.until > $4 then greatest(c.until, $3)
-                         when c.until > $8 then greatest($3, $4 + least($6, $5 * power(2, least(c.strikes, 16))) * interval '1 second')
+                         when c.until > $8 then greatest($3, $4 + least($6::double precision, $5 * power(2, least(c.strikes, 16))) * interval '1 second')
                          else excluded.until end,
             strikes = case when c.until > $4 then c.strikes when c.until > $8 then least(c.strikes + 1, 100) else 1 end,
             why = excluded.why

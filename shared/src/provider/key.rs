@@ -11,9 +11,6 @@ use crate::{
     seal::{CannotOpen, Sealer},
 };
 
-/// Bytes of a key's digest that tell it from others.
-const FINGERPRINT_LEN: usize = 8;
-
 /// What a key of a process's environment is called.
 const ENVIRONMENT: &str = "environment";
 
@@ -71,8 +68,9 @@ pub async fn keys(db: &PgPool) -> Result<Vec<Key>, sqlx::Error> {
 
 /// What tells a key from others; nobody can tell the key from it.
 pub fn fingerprint(secret: &SecretString) -> String {
-    let digest = Sha256::digest(secret.expose_secret().as_bytes());
-    hex::encode(digest.get(..FINGERPRINT_LEN).unwrap_or_default())
+    let digest: [u8; 32] = Sha256::digest(secret.expose_secret().as_bytes()).into();
+    // 64 bits of it tell keys apart.
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes a key of this process's environment known, so that all processes share how it fares. One that is known already stays
