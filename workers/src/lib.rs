@@ -4,6 +4,7 @@
 //! `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything durable goes through the verbs
 //! of `shared`.
 
+mod acceptance;
 mod bill;
 pub mod config;
 mod fetch;

@@ -12,7 +12,8 @@ use futures::future::BoxFuture;
 use crate::{
     Ctx,
     bill::{self, Bill},
-    fetch,
+    fetch::{self, Inputs},
+    media::Picture,
     outcome::{self, Outcome, Stage, backoff},
     providers::{
         AfterAmbiguity, Artifacts, Call, Desk, ErrorClass, InputFile, Provider, ProviderError, Step,
@@ -152,8 +153,8 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
 /// Station 5: intent, call, and what came of it.
 async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lost> {
     let provider = desk.provider.as_ref();
-    let files = match fetch::inputs(ctx, claimed).await {
-        Ok(files) => files,
+    let Inputs { files, source } = match fetch::inputs(ctx, claimed).await {
+        Ok(inputs) => inputs,
         Err(error) => {
             return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
         }
@@ -187,7 +188,7 @@ async fn submit(ctx: &Ctx, claimed: &Claimed, desk: &Desk) -> Result<Outcome, Lo
         .record(started.elapsed().as_secs_f64());
     ctx.probe.at(Station::Answered);
     match answer {
-        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, None).await,
+        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, source, None).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "submit", &error);
@@ -204,7 +205,10 @@ async fn lookup(ctx: &Ctx, claimed: &Claimed, desk: &Desk, unseen: u8) -> Result
     ctx.probe.at(Station::Answered);
     let now = ctx.clock.now();
     match answer {
-        Ok(Some(Step::Done(artifacts))) => keep(ctx, claimed, &artifacts, None).await,
+        Ok(Some(Step::Done(artifacts))) => {
+            let source = fetch::source(ctx, claimed).await;
+            keep(ctx, claimed, &artifacts, source, None).await
+        }
         Ok(Some(Step::Pending(pending))) => Ok(outcome::pending(&pending, now)),
         Ok(None) => Ok(outcome::unseen(unseen, tries(claimed), now)),
         Err(error) => {
@@ -226,7 +230,10 @@ async fn resume(
     let answer = provider.resume(&call(ctx, claimed, desk, claimed.attempt, Vec::new()), provider_ref).await;
     ctx.probe.at(Station::Answered);
     match answer {
-        Ok(Step::Done(artifacts)) => keep(ctx, claimed, &artifacts, Some((provider_ref, misses))).await,
+        Ok(Step::Done(artifacts)) => {
+            let source = fetch::source(ctx, claimed).await;
+            keep(ctx, claimed, &artifacts, source, Some((provider_ref, misses))).await
+        }
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "resume", &error);
@@ -241,9 +248,10 @@ async fn keep(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &Artifacts,
+    source: Option<Picture>,
     task: Option<(&str, Misses)>,
 ) -> Result<Outcome, Lost> {
-    let output = match keep_patiently(ctx, claimed, artifacts, task.is_some()).await {
+    let output = match keep_patiently(ctx, claimed, artifacts, source, task.is_some()).await {
         Ok(output) => output,
         Err(error) => {
             tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, %error, "result of {} not kept", claimed.job());
@@ -266,11 +274,12 @@ async fn keep_patiently(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &Artifacts,
+    source: Option<Picture>,
     can_ask_again: bool,
 ) -> Result<Output, ResultError> {
     let mut failures = 0;
     loop {
-        match result::keep(ctx, claimed, artifacts).await {
+        match result::keep(ctx, claimed, artifacts, source).await {
             Err(ResultError::Storage(error)) if !can_ask_again && ctx.clock.now() < claimed.deadline => {
                 tracing::warn!(job.id = %claimed.job(), error = format!("{error:#}"), "storage away; holding the result");
                 tokio::time::sleep(backoff(failures)).await;
