@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Corrupt,
     WrongType,
     Truncated,
+    Odd,
     NoResult,
     NeverFinish,
     UnknownStatus,
@@ -82,6 +83,12 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
     (Kind::Corrupt, "corrupt", "success, but the file is noise under the right media type"),
     (Kind::WrongType, "wrong_type", "success, but the file is an HTML page under the right media type"),
     (Kind::Truncated, "truncated", "the body is cut in the middle (inline base64: half a file)"),
+    (
+        Kind::Odd,
+        "odd",
+        "success and a good file, but not the one that was ordered: a picture or film four times as wide as high, \
+         a film of one second, a sound that is over at once",
+    ),
     (
         Kind::NoResult,
         "no_result",
@@ -135,7 +142,7 @@ impl Kind {
                 visit.op == Op::Poll
             }
             Self::Purged => visit.op != Op::Submit,
-            Self::Empty | Self::Corrupt | Self::WrongType | Self::Truncated => {
+            Self::Empty | Self::Corrupt | Self::WrongType | Self::Truncated | Self::Odd => {
                 visit.op == if lasting { Op::Download } else { Op::Submit }
             }
             Self::NoResult => visit.op == if lasting { Op::Poll } else { Op::Submit },

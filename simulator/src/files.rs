@@ -79,7 +79,7 @@ impl Simulator {
         if self.is_expired(visit, &task.id, issue).await {
             return voice(&Trouble::Auth);
         }
-        let file = match make(task, n) {
+        let file = match make(&self.as_made(visit, task), n) {
             Ok(file) => file,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "cannot make a file");

@@ -11,8 +11,8 @@ use image::{ImageFormat, ImageReader};
 
 use crate::fields::Complaint;
 
-/// The longest side of a picture that is made here.
-const SIDE_MAX: u32 = 4096;
+/// The longest side of a picture that is made here: large enough for the vendors' largest, four times as wide.
+const SIDE_MAX: u32 = 8192;
 /// The shortest.
 const SIDE_MIN: u32 = 16;
 

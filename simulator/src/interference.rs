@@ -17,6 +17,7 @@ use crate::{
     fault::{Fault, FaultBook, Kind},
     ledger::{Ledger, Op, Visit},
     seed::Seed,
+    task::Task,
     wire,
 };
 
@@ -26,6 +27,10 @@ const SLOW_DEFAULT: Duration = Duration::from_secs(2);
 const SECONDS_MAX: f64 = 86_400.0;
 /// How many bytes of noise a corrupt file has.
 const NOISE_BYTES: usize = 4096;
+/// The size of a picture or film that nobody ordered.
+const ODD_SIZE: (u16, u16) = (256, 64);
+/// How long a sound is that nobody ordered.
+const ODD_MILLIS: u32 = 30;
 
 /// A vendor saying no, before it is put in that vendor's words.
 #[derive(Debug)]
@@ -189,6 +194,28 @@ impl Simulator {
             return Response::from_parts(parts, Body::from(whole.slice(..whole.len() / 2)));
         }
         response
+    }
+
+    /// The size that a picture comes out in: the one ordered, unless a fault says otherwise.
+    pub fn sized(&self, visit: &Visit, ordered: (u32, u32)) -> (u32, u32) {
+        match self.strike(visit, Kind::Odd) {
+            Some(_) => (ODD_SIZE.0.into(), ODD_SIZE.1.into()),
+            None => ordered,
+        }
+    }
+
+    /// The same of a sound, in milliseconds.
+    pub fn timed(&self, visit: &Visit, ordered: u32) -> u32 {
+        if self.strike(visit, Kind::Odd).is_some() { ODD_MILLIS } else { ordered }
+    }
+
+    /// The same of whatever a task makes.
+    pub fn as_made(&self, visit: &Visit, task: &Task) -> Task {
+        let task = task.clone();
+        match self.strike(visit, Kind::Odd) {
+            Some(_) => Task { frame: ODD_SIZE, seconds: 0, ..task },
+            None => task,
+        }
     }
 
     /// A finished file, spoiled if a fault says so.

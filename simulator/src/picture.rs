@@ -41,6 +41,6 @@ pub(crate) fn size(fields: &Fields<'_>, name: &str, bytes_max: usize) -> Result<
 
 /// A size that the writers of pictures take: even, and neither tiny nor huge.
 pub(crate) fn drawable((width, height): (u16, u16)) -> (u16, u16) {
-    let side = |pixels: u16| pixels.clamp(16, 2048) & !1;
+    let side = |pixels: u16| pixels.clamp(16, 8192) & !1;
     (side(width), side(height))
 }

@@ -1,5 +1,6 @@
 //! Whatever a caller gets wrong is told in one clear error, and nothing is held.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use shared::account::KeyRole;
@@ -287,5 +288,57 @@ async fn private_addresses_are_refused_where_nothing_allows_them() {
     let job = alice.job(id).await;
     assert_eq!(job["error"]["code"], "invalid_input_file", "{job}");
     assert!(job["error"]["message"].as_str().unwrap().contains("private network"), "{job}");
+    app.finish().await;
+}
+
+/// A GIF that says it is so large, with so many frames that do.
+fn gif(width: u16, height: u16, frames: usize) -> String {
+    let size = [width.to_le_bytes(), height.to_le_bytes()].concat();
+    // Where the frame begins, how large it is, and one block of pixels.
+    let frame = [&[0x2C_u8, 0, 0, 0, 0][..], &size, &[0, 2, 1, 0x44, 0]].concat();
+    let bytes = [&b"GIF89a"[..], &size, &[0, 0, 0], &frame.repeat(frames), &[0x3B]].concat();
+    format!("data:image/gif;base64,{}", BASE64_STANDARD.encode(bytes))
+}
+
+/// A PNG of one colour.
+fn png(width: u32, height: u32) -> String {
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(width, height).write_to(&mut png, image::ImageFormat::Png).expect("encode");
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png.into_inner()))
+}
+
+#[tokio::test]
+async fn a_picture_too_large_to_be_opened_is_refused_and_no_provider_hears_of_it() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    let edit = |image: String| ("nano-banana-edit", json!({ "prompt": "bluer", "image": image }));
+    let cases = [
+        (edit(gif(20_000, 20_000, 1)), "image has 20000×20000 pixels; at most 50 megapixels"),
+        (edit(gif(16_385, 10, 1)), "16384 a side"),
+        (edit(gif(4000, 4000, 40)), "image has 40 frames with 640 megapixels together"),
+        (edit("data:image/png;base64,iVBORw0KGgpydWJiaXNo".into()), "image cannot be read as a picture"),
+        (("vectorize", json!({ "image": png(8000, 8000) })), "image has 8000×8000 pixels"),
+        (
+            ("upscale-replicate", json!({ "image": png(1200, 1200), "factor": 8 })),
+            "image has 1200×1200 pixels, which are 92 megapixels 8 times as wide and high",
+        ),
+        (
+            (
+                "face-swap-fal",
+                json!({ "image": crate::flow::picture(), "source": gif(20_000, 20_000, 1), "consent": true }),
+            ),
+            "source has 20000×20000 pixels",
+        ),
+    ];
+    for ((model, input), says) in cases {
+        let id = alice.submit(model, input).await;
+        app.drain().await;
+        let job = alice.job(id).await;
+        let message = job["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(job["error"]["code"], "invalid_input_file", "{says}: {message}");
+        assert!(message.contains(says), "{says}: {message}");
+    }
+    assert_eq!(app.simulator.submits("").await["data"], json!([]), "nobody was asked");
+    assert_eq!(alice.tokens().await, (100_000, 0));
     app.finish().await;
 }

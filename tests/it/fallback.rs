@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{Account, TestApp};
+use crate::support::{Account, TestApp, scalar};
 
 /// What a picture of flux costs; fal makes it, and Replicate where fal does not.
 const FLUX: i64 = 7500;
@@ -38,6 +38,8 @@ async fn a_failure_of_one_provider_is_made_good_by_the_next_at_once() {
         (json!({ "fault": "task_fail" }), 2),
         (json!({ "fault": "drop", "times": 1 }), 2),
         (json!({ "fault": "corrupt" }), 2),
+        // A good picture, four times as wide as high, where a square is meant.
+        (json!({ "fault": "odd" }), 2),
     ]
     .into_iter()
     .enumerate()
@@ -57,6 +59,29 @@ async fn a_failure_of_one_provider_is_made_good_by_the_next_at_once() {
         assert_eq!(bill, paid, "{fault}: paid submits");
         assert_eq!(alice.tokens().await, (10_000 - FLUX, 0), "{fault}: charged once");
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_not_ordered_is_made_elsewhere_charged_once_and_what_it_cost_is_noted() {
+    let app = TestApp::new().await;
+    let alice = app.account(50_000).await;
+    app.simulator.order(json!({ "fault": "odd", "provider": "fal", "contains": "two wide foxes" })).await;
+    let input = json!({ "prompt": "two wide foxes", "n": 2, "aspect_ratio": "16:9" });
+    let id = alice.submit("flux", input).await;
+    app.drain().await;
+    let job = alice.job(id).await;
+    let made = job["output"]["files"].as_array().cloned().unwrap_or_default();
+    let sizes: Vec<_> = made.iter().map(|file| (file["width"].as_i64(), file["height"].as_i64())).collect();
+    assert_eq!(sizes, vec![(Some(1344), Some(768)); 2], "{job}");
+    assert_eq!(job["price"]["charged"], 2 * FLUX, "{job}");
+    assert_eq!(alice.tokens().await, (50_000 - 2 * FLUX, 0));
+    assert_eq!(app.simulator.paid("two wide foxes").await, 2);
+    assert_eq!(attempts(&app, &id.0.to_string()).await.as_deref(), Some("fal replicate"));
+    let noted: i64 =
+        scalar(&app.db, &format!("select count(*) from attempts where job_id = '{}' and cost_usd > 0", id.0))
+            .await;
+    assert_eq!(noted, 2, "the first was made as well, and will be billed");
     app.finish().await;
 }
 

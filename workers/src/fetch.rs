@@ -1,6 +1,7 @@
 //! The files an input names, brought into memory and recognised: stored files, data URLs, URLs of the web.
 //!
-//! Each is limited in size while it is read, and typed by its bytes, never by what it claims.
+//! Each is limited in size while it is read, and typed by its bytes, never by what it claims. Of a picture the header is read
+//! as well, so that nobody, here or at a vendor, opens one that is too large.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use futures::StreamExt;
 
 use crate::{
     Ctx,
-    media::{HEAD_BYTES, sniff},
+    acceptance::{self, Ordered, SOURCE_FIELD},
+    media::{self, Format, HEAD_BYTES, Picture},
     providers::{ErrorClass, InputFile, ProviderError},
 };
 use shared::{file, id::FileId, job::Claimed};
@@ -21,23 +23,67 @@ const INPUT_LIMIT_BYTES: usize = 30 * 1024 * 1024;
 /// Longest time one file may take: a server that drips keeps a slot from others.
 const INPUT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The files of an input.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// In the order of the schema's fields.
+    pub files: Vec<InputFile>,
+    /// The picture that a tool is to change, where there is one.
+    pub source: Option<Picture>,
+}
+
 /// Brings every file that the job's input names.
 ///
 /// # Errors
-/// [`ErrorClass::BadInput`] when a file is missing, too long or of no known kind; [`ErrorClass::Unavailable`] when it could
-/// not be read this time.
-pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Vec<InputFile>, ProviderError> {
-    let Some(model) = ctx.catalog.get(&claimed.model) else { return Ok(Vec::new()) };
-    let mut files = Vec::new();
+/// [`ErrorClass::BadInput`] when a file is missing, too long, too large a picture or of no known kind;
+/// [`ErrorClass::Unavailable`] when it could not be read this time.
+pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Inputs, ProviderError> {
+    let Some(model) = ctx.catalog.get(&claimed.model) else { return Ok(Inputs::default()) };
+    let mut inputs = Inputs::default();
     for field in &model.file_fields {
         let Some(source) = claimed.input.get(field).and_then(|value| value.as_str()) else { continue };
         let bytes = bring(ctx, claimed, field, source).await?;
-        let Some(format) = sniff(&bytes[..bytes.len().min(HEAD_BYTES)]) else {
+        let Some(format) = sniff(&bytes) else {
             return Err(bad(field, "is of no kind that is known here"));
         };
-        files.push(InputFile { field: field.clone(), mime_type: format.mime_type().to_owned(), bytes });
+        let picture = survey(&bytes, format).await.map_err(|why| bad(field, &why))?;
+        if field == SOURCE_FIELD {
+            inputs.source = picture;
+        }
+        inputs.files.push(InputFile {
+            field: field.clone(),
+            mime_type: format.mime_type().to_owned(),
+            bytes,
+        });
     }
-    Ok(files)
+    let ordered = Ordered::new(claimed, Some(model), inputs.source);
+    ordered.check_feasible().map_err(|why| bad(SOURCE_FIELD, &why))?;
+    Ok(inputs)
+}
+
+/// The picture that a finished task was to change, for tasks whose result is held against it. `None` where it cannot be told any
+/// more; one of the web is not asked for again, for it may have become another.
+pub async fn source(ctx: &Ctx, claimed: &Claimed) -> Option<Picture> {
+    let named = claimed.input.get(SOURCE_FIELD)?.as_str()?;
+    if !acceptance::is_of_source(&claimed.task) || named.starts_with("http") {
+        return None;
+    }
+    let bytes = bring(ctx, claimed, SOURCE_FIELD, named).await.ok()?;
+    survey(&bytes, sniff(&bytes)?).await.ok()?
+}
+
+fn sniff(bytes: &Bytes) -> Option<Format> {
+    media::sniff(&bytes[..bytes.len().min(HEAD_BYTES)])
+}
+
+/// Reads the header of a picture, on a thread that may block.
+async fn survey(bytes: &Bytes, format: Format) -> Result<Option<Picture>, String> {
+    let bytes = bytes.clone();
+    match tokio::task::spawn_blocking(move || media::survey(&bytes, format)).await {
+        Ok(looked) => looked,
+        // A reader that panics over a picture has said what it thinks of it.
+        Err(_) => Err("cannot be read as a picture: it contradicts itself".to_owned()),
+    }
 }
 
 async fn bring(ctx: &Ctx, claimed: &Claimed, field: &str, source: &str) -> Result<Bytes, ProviderError> {

@@ -4,6 +4,7 @@
 //! where a failure becomes a decision, `runtime.rs` the glue to apalis. Deliberately absent: SQL and HTTP servers. Everything
 //! durable goes through the verbs of `shared`.
 
+mod acceptance;
 mod bill;
 mod blame;
 pub mod checkup;

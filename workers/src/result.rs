@@ -1,7 +1,7 @@
-//! Station 6, from what a vendor made to what is kept: download, verify, preview, store.
+//! Station 6, from what a vendor made to what is kept: download, verify, compare with what was ordered, preview, store.
 //!
 //! Files pass through the disk, so a large one costs no memory. Nothing is believed: an empty, cut-off or wrong file is no
-//! result, and its job is not charged.
+//! result, and neither is a good one that is not what was ordered (`acceptance.rs`); its job is not charged.
 
 use std::{
     io::{self, Write},
@@ -16,7 +16,8 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::{
     Ctx,
-    media::{self, Kind, MediaError, Verified},
+    acceptance::Ordered,
+    media::{self, Kind, MediaError, Picture, Verified},
     providers::{Artifact, Artifacts},
 };
 use shared::{
@@ -44,11 +45,17 @@ pub enum ResultError {
     Storage(anyhow::Error),
 }
 
-/// Verifies and stores everything a vendor made for a job.
+/// Verifies and stores everything a vendor made for a job. `source` is the picture that it was made from, where that matters and
+/// is known.
 ///
 /// # Errors
 /// See [`ResultError`]. What was stored before the error stays under a key of its own until strays are looked for.
-pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result<Output, ResultError> {
+pub async fn keep(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    artifacts: &Artifacts,
+    source: Option<Picture>,
+) -> Result<Output, ResultError> {
     let expected = expected_kind(&claimed.task, &claimed.input);
     match expected {
         None if artifacts.text.as_deref().is_none_or(str::is_empty) && artifacts.extra.is_none() => {
@@ -59,15 +66,21 @@ pub async fn keep(ctx: &Ctx, claimed: &Claimed, artifacts: &Artifacts) -> Result
         }
         _ => {}
     }
-    let mut files = Vec::with_capacity(artifacts.files.len());
-    for (position, artifact) in artifacts.files.iter().enumerate() {
+    let ordered = Ordered::new(claimed, ctx.catalog.get(&claimed.model), source);
+    let count = ordered.count(artifacts.files.len()).map_err(other_than_ordered)?;
+    let mut files = Vec::with_capacity(count);
+    for (position, artifact) in artifacts.files.iter().take(count).enumerate() {
         let Some(kind) = expected else { break };
-        files.push(keep_file(ctx, claimed.job(), position, artifact, kind).await?);
+        files.push(keep_file(ctx, claimed.job(), position, artifact, kind, ordered).await?);
     }
     let text = artifacts.text.as_deref().map(without_zeros);
     let usage = artifacts.usage.clone().map(json_without_zeros);
     let extra = artifacts.extra.clone().map(json_without_zeros);
     Ok(Output { text, usage, extra, files, cost_usd: artifacts.cost_usd })
+}
+
+fn other_than_ordered(why: String) -> ResultError {
+    ResultError::Unusable(format!("not what was ordered: {why}"))
 }
 
 /// The character U+0000 is the one that Postgres cannot keep; a vendor's answer must not fail because of it.
@@ -109,12 +122,14 @@ async fn keep_file(
     position: usize,
     artifact: &Artifact,
     kind: Kind,
+    ordered: Ordered<'_>,
 ) -> Result<StoredFile, ResultError> {
     let path = match artifact {
         Artifact::Inline(bytes) => write_down(bytes.clone()).await?,
         Artifact::Remote { url, headers } => download(ctx, url, headers).await?,
     };
     let verified = examine(path.to_path_buf(), move |path| media::verify(path, kind)).await?;
+    ordered.check(&verified).map_err(other_than_ordered)?;
     // A name of its own: a worker that was given up, and comes back, must not overwrite what its successor has stored.
     let name = format!("outputs/{job}/{position}-{:08x}", rand::random::<u32>());
     let storage_key = format!("{name}.{}", verified.extension);

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use crate::{
     Ctx,
     bill::{self, Bill},
+    media::Picture,
     moderation,
     outcome::{self, Outcome, Way, backoff},
     providers::{AfterAmbiguity, Artifacts, Provider},
@@ -181,9 +182,10 @@ async fn keep(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &Artifacts,
+    source: Option<Picture>,
     task: Option<(&str, Misses)>,
 ) -> Result<Outcome, Lost> {
-    let output = match keep_patiently(ctx, claimed, artifacts, task.is_some()).await {
+    let output = match keep_patiently(ctx, claimed, artifacts, source, task.is_some()).await {
         Ok(output) => output,
         Err(error) => {
             tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, %error, "result of {} not kept", claimed.job());
@@ -206,11 +208,12 @@ async fn keep_patiently(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &Artifacts,
+    source: Option<Picture>,
     can_ask_again: bool,
 ) -> Result<Output, ResultError> {
     let mut failures = 0;
     loop {
-        match result::keep(ctx, claimed, artifacts).await {
+        match result::keep(ctx, claimed, artifacts, source).await {
             Err(ResultError::Storage(error)) if !can_ask_again && ctx.clock.now() < claimed.deadline => {
                 tracing::warn!(job.id = %claimed.job(), error = format!("{error:#}"), "storage away; holding the result");
                 tokio::time::sleep(backoff(failures)).await;

@@ -72,6 +72,11 @@ impl<'a> Wanted<'a> {
         self.input.get(name).filter(|value| !value.is_null()).or_else(default)
     }
 
+    /// Whether inputs of this model have a field of that name.
+    pub fn knows(self, name: &str) -> bool {
+        self.schema["properties"].get(name).is_some()
+    }
+
     /// Whether the input has one of the values that `when` asks for, in each of its fields.
     pub fn is_like(self, when: &When) -> bool {
         when.iter().all(|(name, values)| self.field(name).is_some_and(|value| values.include(value)))
@@ -87,8 +92,8 @@ impl<'a> Wanted<'a> {
         READ_FIELDS.iter().any(|name| self.input.get(name).is_some())
     }
 
-    /// How many results are asked for.
-    fn count(self) -> u64 {
+    /// How many results are asked for; one where nothing is said.
+    pub fn count(self) -> u64 {
         self.field("n").and_then(whole).unwrap_or(1).max(1)
     }
 

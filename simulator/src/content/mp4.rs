@@ -1,6 +1,7 @@
 //! Tiny MP4 films with a real H.264 track: lossless frames, two a second, about 64 pixels across.
 //!
-//! A film is as long as was asked for and shaped as was asked for, but small: tens of kilobytes. It has no sound.
+//! A film is as long as was asked for, and is shown as large as was asked for: its track says so, and players stretch the few
+//! pixels that there are. So it has only tens of kilobytes. It has no sound.
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -22,34 +23,60 @@ const FRAMES_PER_SECOND: u16 = 2;
 const BLOCK: usize = 16;
 /// Ticks a second in the file.
 const TIMESCALE: u32 = 1000;
+/// The longer side of the frames that are really encoded.
+const CODED_SIDE: u16 = 64;
 
-/// The small frame that stands for an aspect ratio: even sides, as H.264 wants, and few macroblocks.
-pub(crate) fn frame_of(width: u32, height: u32) -> (u16, u16) {
-    match (width * 10).checked_div(height) {
-        Some(..7) => (36, 64),
-        Some(7..9) => (48, 64),
-        Some(9..12) => (48, 48),
-        Some(12..15) => (64, 48),
-        _ => (64, 36),
-    }
+/// The frame of a film of this shape with so many lines, which are its shorter side; both sides are even.
+pub(crate) fn frame_of(width: u32, height: u32, lines: u32) -> (u16, u16) {
+    let (width, height) = (width.max(1), height.max(1));
+    let side = |own: u32| {
+        let pixels = u64::from(own) * u64::from(lines) / u64::from(width.min(height));
+        u16::try_from(pixels & !1).unwrap_or(u16::MAX - 1)
+    };
+    (side(width), side(height))
 }
 
-/// An MP4 file of that frame and length.
+/// The small frame that stands for one of this shape: even sides, as H.264 wants, and few macroblocks.
+fn coded(frame: (u16, u16)) -> (u16, u16) {
+    let longer = u32::from(frame.0.max(frame.1).max(1));
+    let side = |pixels: u16| {
+        let scaled = u32::from(pixels) * u32::from(CODED_SIDE) / longer;
+        (u16::try_from(scaled).unwrap_or(CODED_SIDE) & !1).max(16)
+    };
+    (side(frame.0), side(frame.1))
+}
+
+/// An MP4 file that is shown in that frame and lasts so long.
 ///
 /// # Errors
 /// When the encoder or the muxer refuses, which they have no reason to for even sides.
 pub(crate) fn video(seed: &Seed, frame: (u16, u16), seconds: u16) -> anyhow::Result<Vec<u8>> {
     let frames = i32::from(seconds.max(1) * FRAMES_PER_SECOND);
     let pattern = Pattern::new(seed);
-    let planes = |number: i32| Yuv::paint(&pattern, frame, number * TURN / frames);
+    let planes = |number: i32| Yuv::paint(&pattern, coded(frame), number * TURN / frames);
     let (first, mut encoder) = LessEncoder::new(&planes(0).image()).context("encode the first frame")?;
-    let mut film = Film::begin(frame, &first.sps, &first.pps)?;
+    let mut film = Film::begin(coded(frame), &first.sps, &first.pps)?;
     film.append(&first.frame)?;
     for number in 1..frames {
         let unit = encoder.encode(&planes(number).image()).context("encode a frame")?;
         film.append(&unit)?;
     }
-    film.end()
+    shown_in(frame, film.end()?)
+}
+
+/// The same film, shown in a frame of its own: the last eight bytes of the track's header, as 16.16 fixed point numbers
+/// (ISO/IEC 14496-12, 8.3.2).
+fn shown_in((width, height): (u16, u16), mut film: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    // The index is behind the frames, so the last such name is not one of a picture's bytes.
+    let name = film.windows(4).rposition(|name| name == b"tkhd").context("find the track's header")?;
+    let length = film.get(name.saturating_sub(4)..name).and_then(|length| length.try_into().ok());
+    let length =
+        usize::try_from(u32::from_be_bytes(length.context("read the length of the track's header")?))?;
+    let end = name.saturating_sub(4).saturating_add(length);
+    let sides = film.get_mut(end.saturating_sub(8)..end).context("find the sides of the track")?;
+    sides[..4].copy_from_slice(&(u32::from(width) << 16).to_be_bytes());
+    sides[4..].copy_from_slice(&(u32::from(height) << 16).to_be_bytes());
+    Ok(film)
 }
 
 struct Film {

@@ -29,8 +29,15 @@ fn a_picture_has_the_size_of_its_ratio_and_differs_from_its_twin() {
 #[test]
 fn a_film_is_as_long_and_as_shaped_as_asked_for() {
     let mut seen = Vec::new();
-    for (width, height, seconds) in [(16, 9, 5), (9, 16, 10), (1, 1, 6), (4, 3, 5), (3, 4, 5)] {
-        let frame = mp4::frame_of(width, height);
+    for (frame, seconds) in [
+        ((1280, 720), 5),
+        ((720, 1280), 10),
+        ((768, 768), 6),
+        ((960, 720), 5),
+        ((540, 720), 5),
+        ((1680, 720), 5),
+        ((256, 64), 1),
+    ] {
         let file = mp4::video(&Seed::of("a fox", "1"), frame, seconds).unwrap();
         assert!(file.len() < 128 * 1024, "{} bytes", file.len());
         let film = re_mp4::Mp4::read_bytes(&file).unwrap();
@@ -41,6 +48,20 @@ fn a_film_is_as_long_and_as_shaped_as_asked_for() {
         assert!(track.codec_string(&film).unwrap().starts_with("avc1."));
         assert!(!seen.contains(&file));
         seen.push(file);
+    }
+}
+
+#[test]
+fn a_frame_has_its_lines_along_the_shorter_side() {
+    for (shape, lines, frame) in [
+        ((16, 9), 720, (1280, 720)),
+        ((9, 16), 1080, (1080, 1920)),
+        ((1, 1), 768, (768, 768)),
+        ((21, 9), 540, (1260, 540)),
+        ((16, 9), 768, (1364, 768)),
+        ((0, 0), 36, (36, 36)),
+    ] {
+        assert_eq!(mp4::frame_of(shape.0, shape.1, lines), frame, "{shape:?} {lines}");
     }
 }
 

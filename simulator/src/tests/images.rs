@@ -34,6 +34,19 @@ async fn each_family_answers_in_its_own_way() {
 }
 
 #[tokio::test]
+async fn an_odd_picture_is_a_good_one_that_nobody_ordered() {
+    let house = House::open().await;
+    let order = json!({ "model": "gpt-image-2", "prompt": "a fox [[sim:odd]]", "size": "1024x1024" });
+    assert_eq!(size(&house.ask(WORDS, order).await.1["data"][0]), (256, 64));
+    // By an address it is odd where it is served.
+    let order = json!({ "model": "dall-e-3", "prompt": "a hen [[sim:odd]]" });
+    let (_, answer) = house.ask(WORDS, order).await;
+    let file = house.client.get(answer["data"][0]["url"].as_str().unwrap()).send().await.unwrap();
+    let picture = image::load_from_memory(&file.bytes().await.unwrap()).unwrap();
+    assert_eq!((picture.width(), picture.height()), (256, 64));
+}
+
+#[tokio::test]
 async fn a_picture_is_changed_within_its_mask() {
     let house = House::open().await;
     let form =

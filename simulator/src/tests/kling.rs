@@ -39,6 +39,22 @@ async fn a_task_goes_its_way_and_ends_in_a_film() {
 }
 
 #[tokio::test]
+async fn an_odd_film_is_a_good_one_that_nobody_ordered() {
+    let house = House::open().await;
+    let ordered = json!({ "provider": "kling", "fault": "odd", "times": 1 });
+    house.ask("/control/faults", ordered).await;
+    let poll = house.kling_task("a fox").await;
+    let (_, answer) = house.look(&poll).await;
+    for (frame, seconds) in [((256, 64), 1), ((1280, 720), 5)] {
+        let file = house.client.get(video_url(&answer)).send().await.unwrap().bytes().await.unwrap();
+        let film = re_mp4::Mp4::read_bytes(&file).unwrap();
+        let track = film.tracks().values().next().unwrap();
+        assert_eq!((track.width, track.height), frame);
+        assert_eq!(track.duration, seconds * track.timescale);
+    }
+}
+
+#[tokio::test]
 async fn a_client_reference_is_unique() {
     let house = House::open().await;
     let order = json!({ "prompt": "a fox", "external_task_id": "job-1" });

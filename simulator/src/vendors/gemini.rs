@@ -129,7 +129,7 @@ impl Simulator {
             parts.push(json!({ "text": text }));
         }
         if generation.wants_image {
-            let size = generation.size;
+            let size = self.sized(visit, generation.size);
             let drawing = tokio::task::spawn_blocking(move || png::picture(&seed, size)).await;
             let Ok(Ok(picture)) = drawing else {
                 tracing::error!("cannot draw a picture");

@@ -82,6 +82,7 @@ pub(crate) struct FileQuery {
 /// A video order, understood.
 struct Order {
     prompt: String,
+    lines: u32,
     seconds: u16,
     callback_url: Option<String>,
 }
@@ -97,7 +98,8 @@ pub(crate) async fn submit(State(sim): State<Sim>, headers: HeaderMap, body: Byt
     };
     let visit = Visit::new(Provider::Minimax, Op::Submit, CALL, &order.prompt, None);
     let work = async {
-        let task = Task::new(sim.tasks.next_id(), &visit, mp4::frame_of(16, 9), order.seconds);
+        let frame = mp4::frame_of(16, 9, order.lines);
+        let task = Task::new(sim.tasks.next_id(), &visit, frame, order.seconds);
         if sim.tasks.add(task.clone()).await.is_err() {
             return voice(&Trouble::Broken(None));
         }
@@ -236,11 +238,13 @@ impl Order {
                 return Err(Complaint::of("duration", format!("duration must be 6 or 10, got {other}")));
             }
         };
-        if fields.choice("resolution", &["512P", "720P", "768P", "1080P"])? == Some("1080P") && seconds == 10
-        {
-            return Err(Complaint::of("resolution", "1080P does not support a duration of 10 seconds"));
-        }
-        Ok(Self { prompt: prompt.to_owned(), seconds, callback_url })
+        let lines = match fields.choice("resolution", &["512P", "720P", "768P", "1080P"])? {
+            Some("1080P") if seconds == 10 => {
+                return Err(Complaint::of("resolution", "1080P does not support a duration of 10 seconds"));
+            }
+            named => named.and_then(|named| named.trim_end_matches('P').parse().ok()).unwrap_or(768),
+        };
+        Ok(Self { prompt: prompt.to_owned(), lines, seconds, callback_url })
     }
 }
 

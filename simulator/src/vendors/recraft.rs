@@ -96,7 +96,10 @@ impl Simulator {
         for n in (0..order.count).filter(|_| !is_hollow) {
             let mut image = json!({ "image_id": format!("{number:016x}-{n}") });
             if order.inline {
-                let Ok(file) = draw(task.seed(n), order).await else { return voice(&Trouble::Broken(None)) };
+                let size = self.sized(visit, order.size);
+                let Ok(file) = draw(task.seed(n), order.makes, size).await else {
+                    return voice(&Trouble::Broken(None));
+                };
                 image["b64_json"] = json!(STANDARD.encode(self.spoil_inline(visit, &task.seed(n), file)));
             } else {
                 image["url"] = json!(files::nth_url(root, &task, task.issued, n));
@@ -117,11 +120,11 @@ impl Simulator {
     }
 }
 
-async fn draw(seed: Seed, order: &Order) -> anyhow::Result<Vec<u8>> {
+async fn draw(seed: Seed, makes: Makes, size: (u32, u32)) -> anyhow::Result<Vec<u8>> {
     let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
-    match order.makes {
-        Makes::Svg => Ok(svg::drawing(&seed, (side(order.size.0), side(order.size.1)))),
-        _ => png::draw(seed, order.size).await,
+    match makes {
+        Makes::Svg => Ok(svg::drawing(&seed, (side(size.0), side(size.1)))),
+        _ => png::draw(seed, size).await,
     }
 }
 

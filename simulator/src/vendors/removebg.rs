@@ -126,7 +126,7 @@ impl Simulator {
     async fn subject(&self, visit: &Visit, order: &Order, wants_json: bool) -> Response {
         let id = self.tasks.next_id().to_string();
         let seed = Seed::of(&order.prompt, &id);
-        let size = order.size();
+        let size = self.sized(visit, order.size());
         let Ok(picture) = png::draw(seed, size).await else { return voice(&Trouble::Broken(None)) };
         self.accept(visit, Some(&id));
         let picture = if self.strike(visit, Kind::NoResult).is_some() { Vec::new() } else { picture };

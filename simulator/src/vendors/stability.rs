@@ -108,7 +108,8 @@ impl Simulator {
     async fn draw(&self, visit: &Visit, order: &Order, wants_json: bool) -> Response {
         let id = format!("{:016x}", self.tasks.next_id());
         let seed = Seed::of(&order.prompt, &id);
-        let Ok(picture) = png::draw(seed, order.size).await else { return voice(&Trouble::Broken(None)) };
+        let size = self.sized(visit, order.size);
+        let Ok(picture) = png::draw(seed, size).await else { return voice(&Trouble::Broken(None)) };
         self.accept(visit, Some(&id));
         let reason = self.finish_reason(visit);
         if wants_json {
@@ -143,10 +144,11 @@ impl Simulator {
             Sight::Refused | Sight::Hollow => FILTERED,
             Sight::Succeeded { .. } => "SUCCESS",
         };
-        let (seed, size) = (task.seed(0), (task.frame.0.into(), task.frame.1.into()));
-        let Ok(picture) = png::draw(seed, size).await else { return voice(&Trouble::Broken(None)) };
         // The file comes with the answer, so what can befall a download befalls it here.
         let download = task.visit(Op::Download);
+        let seed = task.seed(0);
+        let size = self.sized(&download, (task.frame.0.into(), task.frame.1.into()));
+        let Ok(picture) = png::draw(seed, size).await else { return voice(&Trouble::Broken(None)) };
         if wants_json {
             return in_json(&self.spoil_inline(&download, &seed, picture), reason);
         }

@@ -324,6 +324,11 @@ async fn a_result_that_cannot_be_used_is_never_charged() {
     for subject in [GPT, RECRAFT, CRISP, REMOVEBG] {
         cases.push((subject, json!({ "fault": "no_result" }), UNUSABLE, 5));
     }
+    // A good picture that nobody ordered: of another size than was asked for, or of another shape than the one sent in.
+    for subject in [GPT, CREATIVE, CRISP, REMOVEBG] {
+        cases.push((subject, json!({ "fault": "odd", "times": 1 }), SUCCEEDED, 2));
+    }
+    cases.push((REMOVEBG, json!({ "fault": "odd" }), UNUSABLE, 5));
     // Half an answer is a lost one.
     for subject in [GPT, STABLE, RECRAFT, REMOVEBG] {
         cases.push((subject, json!({ "fault": "truncated", "times": 1 }), SUCCEEDED, 2));
@@ -463,8 +468,8 @@ async fn a_key_is_proved_and_its_credit_told_without_paying() {
 async fn what_is_made_here_has_limits() {
     let app = TestApp::new().await;
     let alice = app.account(PLENTY).await;
-    // 4000 × 3200 pixels, of which three times as wide and high are more than are made.
-    let large = data_url(&DynamicImage::new_luma8(4000, 3200));
+    // 2000 × 1600 pixels, of which three times as wide and high are more than are made.
+    let large = data_url(&DynamicImage::new_luma8(2000, 1600));
     let id = alice.submit("upscale-local", json!({ "image": large, "factor": 3 })).await;
     let speech = alice.submit("espeak", json!({ "text": "Hello from here.", "voice": "en" })).await;
     app.drain().await;

@@ -11,14 +11,14 @@ use std::{
 };
 
 use symphonia::core::{
-    codecs::audio::{AudioCodecParameters, AudioDecoderOptions},
+    codecs::audio::{AudioCodecParameters, AudioDecoderOptions, well_known::CODEC_ID_VORBIS},
     errors::Error,
     formats::{FormatOptions, FormatReader, TrackType, probe::Hint},
     io::MediaSourceStream,
     meta::MetadataOptions,
 };
 
-use super::{Format, Measures, MediaError, Verified, boxes, ogg};
+use super::{Format, Measures, MediaError, Verified, boxes, ogg, vorbis};
 
 /// Longest sound that is decoded; no model here makes or takes more than an hour.
 const MAX_SECONDS: u64 = 4 * 3600;
@@ -45,6 +45,7 @@ pub(super) fn verify_pcm(size_bytes: u64) -> Result<Verified, MediaError> {
         width: None,
         height: None,
         duration_seconds: Some(ratio(size_bytes, PCM_BYTES_PER_SECOND)),
+        has_sound: true,
     })
 }
 
@@ -67,6 +68,9 @@ pub(super) fn measure(path: &Path, format: Format) -> Result<Measures, MediaErro
         .map_err(damaged)?;
 
     let (track, declared, params) = chosen_track(reader.as_ref())?;
+    if params.codec == CODEC_ID_VORBIS {
+        vorbis::check(params.extra_data.as_deref().unwrap_or_default())?;
+    }
     let (frames, rate) = decode(reader.as_mut(), track, &params)?;
     let is_fact = match format {
         // ADTS has no index, and an MP3 may have one; without, the reader guesses from the length of the file.

@@ -1,9 +1,9 @@
 //! Judges files before anybody calls them a result: recognised by their bytes, decoded, measured.
 //!
 //! Keeps the rule that nothing is stored as an output, and nobody charged for it, unless it can really be opened:
-//! a cut download, an error page saved as `.mp4` or a decompression bomb stops here. Everything is blocking and
-//! belongs in `spawn_blocking`. Deliberately absent: any trust in file names or `Content-Type` headers, transcoding,
-//! and the network.
+//! a cut download, an error page saved as `.mp4` or a decompression bomb stops here. Of what callers send in only the
+//! header of a picture is read ([`survey`]). Everything is blocking and belongs in `spawn_blocking`. Deliberately absent:
+//! any trust in file names or `Content-Type` headers, transcoding, and the network.
 
 use std::{
     fs::File,
@@ -16,6 +16,7 @@ mod audio;
 mod boxes;
 mod ends;
 mod format;
+mod header;
 mod ogg;
 mod preview;
 #[cfg(test)]
@@ -27,9 +28,12 @@ mod samples;
 mod sounds;
 mod vector;
 mod video;
+mod vorbis;
 
 pub use format::{Format, HEAD_BYTES, sniff};
+pub use header::{Picture, survey};
 pub use preview::{Preview, preview};
+pub(crate) use raster::MAX_PIXELS as RESULT_MAX_PIXELS;
 
 /// What a task promises to make; the file must be of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Verified {
     pub height: Option<u32>,
     /// Length in time, where the file has one.
     pub duration_seconds: Option<f64>,
+    /// Whether there is something to hear.
+    pub has_sound: bool,
 }
 
 /// Why a file is not a usable result.
@@ -97,15 +103,16 @@ struct Measures {
     width: Option<u32>,
     height: Option<u32>,
     duration_seconds: Option<f64>,
+    has_sound: bool,
 }
 
 impl Measures {
     fn of_picture(width: u32, height: u32) -> Self {
-        Self { width: Some(width), height: Some(height), duration_seconds: None }
+        Self { width: Some(width), height: Some(height), ..Self::default() }
     }
 
     fn of_sound(seconds: f64) -> Self {
-        Self { duration_seconds: Some(seconds), ..Self::default() }
+        Self { duration_seconds: Some(seconds), has_sound: true, ..Self::default() }
     }
 }
 
@@ -144,6 +151,7 @@ pub fn verify(path: &Path, expected: Kind) -> Result<Verified, MediaError> {
         width: measures.width,
         height: measures.height,
         duration_seconds: measures.duration_seconds,
+        has_sound: measures.has_sound,
     })
 }
 
@@ -204,6 +212,7 @@ mod tests {
             width: Some(7),
             height: Some(5),
             duration_seconds: None,
+            has_sound: false,
         };
         assert_eq!(verified, expected);
     }

@@ -140,8 +140,9 @@ pub(super) mod tests {
         header.extend(7u32.to_le_bytes());
         header.extend(number.to_le_bytes());
         header.extend([0; 4]);
-        header.push(1);
-        let segments = [u8::try_from(body.len()).unwrap()];
+        let mut segments = vec![255; body.len() / 255];
+        segments.push(u8::try_from(body.len() % 255).unwrap());
+        header.push(u8::try_from(segments.len()).unwrap());
         let crc = checksum([&header, &segments, body]);
         header[22..26].copy_from_slice(&crc.to_le_bytes());
         [&header[..], &segments, body].concat()

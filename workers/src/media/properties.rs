@@ -10,7 +10,7 @@ use image::ImageFormat;
 use peak_alloc::PeakAlloc;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 
-use super::{Format, HEAD_BYTES, Kind, MediaError, ogg, preview, samples, sniff, sounds, verify};
+use super::{Format, HEAD_BYTES, Kind, MediaError, ogg, preview, samples, sniff, sounds, verify, vorbis};
 
 /// Counts what the whole test program has allocated at any time.
 #[global_allocator]
@@ -248,6 +248,23 @@ fn a_vorbis_stream_of_nonsense_under_right_checksums_is_judged() {
         });
         examine(&pages.collect::<Vec<_>>().concat(), Kind::Audio)?;
     });
+}
+
+#[test]
+fn a_forged_vorbis_setup_is_refused_before_room_is_made_for_it() {
+    let lookup = vorbis::tests::Lookup::Lattice(1);
+    let books = vec![(1 << 17, 32, lookup); 256];
+    let setup = vorbis::tests::setup(&books);
+    assert!(setup.len() < 6000, "{} bytes that ask for four gigabytes", setup.len());
+    let bytes = [
+        ogg::tests::page(2, 0, 0, vorbis::tests::IDENTIFICATION),
+        ogg::tests::page(0, 0, 1, &setup),
+        ogg::tests::page(4, 48_000, 2, &samples::noise(200)),
+    ]
+    .concat();
+    examine(&bytes, Kind::Audio).unwrap();
+    let verdict = verify(samples::file(&bytes).path(), Kind::Audio);
+    assert!(matches!(verdict, Err(MediaError::TooLarge(_))), "{verdict:?}");
 }
 
 /// A word with each of its characters as it is, as a capital, or as its number in XML, and what browsers pass over between.

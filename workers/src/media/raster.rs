@@ -11,7 +11,10 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use super::{Format, Measures, MediaError, contents, ends::reaches_end};
 
 /// Most pixels of an image that is opened; four times what the largest image models make.
-const MAX_PIXELS: u64 = 64 * 1_000_000;
+pub(crate) const MAX_PIXELS: u64 = 64 * 1_000_000;
+
+/// Longest side of an image that is opened. A side takes memory for itself in some decoders, however short the other is.
+const MAX_SIDE: u32 = 65_535;
 
 /// Most memory a decoder may take: [`MAX_PIXELS`] with four channels of 16 bits.
 const MAX_DECODED_BYTES: u64 = 512 * 1024 * 1024;
@@ -42,6 +45,8 @@ pub(super) fn open(path: &Path) -> Result<DynamicImage, MediaError> {
 pub(crate) fn decode(bytes: &[u8]) -> Result<DynamicImage, MediaError> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
 

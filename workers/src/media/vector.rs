@@ -38,7 +38,14 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     if !is_whole {
         return Err(damage("the svg has no end"));
     }
-    Ok(Measures { width: pixels(root, "width"), height: pixels(root, "height"), duration_seconds: None })
+    let (width, height) = size(&text);
+    Ok(Measures { width, height, ..Measures::default() })
+}
+
+/// The size that a drawing declares in pixels, as far as it does.
+pub(super) fn size(text: &str) -> (Option<u32>, Option<u32>) {
+    let root = text.find("<svg").and_then(|start| text[start..].split_once('>'));
+    root.map_or((None, None), |(root, _)| (pixels(root, "width"), pixels(root, "height")))
 }
 
 /// Whether the last element closed is the root; comments and space may follow it.

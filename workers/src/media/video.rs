@@ -24,8 +24,10 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     let mp4 = Mp4::read(&mut reader, size).map_err(damaged)?;
 
     let mut picture = None;
+    let mut has_sound = false;
     for track in mp4.tracks().values() {
         check_samples(track, size)?;
+        has_sound |= is_sound(track, &mp4) && !track.samples.is_empty();
         if is_picture(track, &mp4) && !track.samples.is_empty() {
             picture = picture.or(Some(track));
         }
@@ -35,7 +37,7 @@ pub(super) fn measure(path: &Path) -> Result<Measures, MediaError> {
     if width == 0 || height == 0 {
         return Err(MediaError::Undecodable(format!("the picture is {width}x{height}")));
     }
-    Ok(Measures { duration_seconds: Some(seconds(track)?), ..Measures::of_picture(width, height) })
+    Ok(Measures { duration_seconds: Some(seconds(track)?), has_sound, ..Measures::of_picture(width, height) })
 }
 
 /// Every sample must lie inside the file, and not all of them may be empty.
@@ -59,6 +61,14 @@ fn is_picture(track: &Track, mp4: &Mp4) -> bool {
     match track.kind {
         Some(kind) => kind == TrackKind::Video,
         None => &track.trak(mp4).mdia.hdlr.handler_type.value == b"vide",
+    }
+}
+
+/// Whether the track is heard.
+fn is_sound(track: &Track, mp4: &Mp4) -> bool {
+    match track.kind {
+        Some(kind) => kind == TrackKind::Audio,
+        None => &track.trak(mp4).mdia.hdlr.handler_type.value == b"soun",
     }
 }
 

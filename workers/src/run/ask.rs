@@ -10,9 +10,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Lost, Station, keep, persist, route, tries};
 use crate::{
-    Ctx, blame, fetch,
+    Ctx, blame,
+    fetch::{self, Inputs},
     health::Admission,
     keychain::{Choice, Key},
+    media::Picture,
     outcome::{self, Outcome, Stage, Way},
     providers::{self, Call, ErrorClass, InputFile, Provider, ProviderError, Step},
 };
@@ -86,7 +88,7 @@ pub(super) async fn submit(
     claimed: &Claimed,
     provider: &dyn Provider,
 ) -> Result<Outcome, Lost> {
-    let prepared = match prepare(ctx, claimed).await {
+    let (Inputs { files, source }, parent_ref) = match prepare(ctx, claimed).await {
         Ok(prepared) => prepared,
         Err(error) => {
             return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
@@ -115,12 +117,11 @@ pub(super) async fn submit(
         ctx.probe.at(Station::Intended);
     }
     let began = ctx.clock.now();
-    let (files, parent_ref) = prepared;
     let call = Call { parent_ref, ..desk.call(ctx, claimed, attempt, files) };
     let answer = desk.timed("submit", provider.submit(&call)).await;
     ctx.probe.at(Station::Answered);
     match answer {
-        Ok(Step::Done(artifacts)) => made(ctx, claimed, &artifacts, began, None).await,
+        Ok(Step::Done(artifacts)) => made(ctx, claimed, &artifacts, source, began, None).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "submit", &error);
@@ -135,17 +136,14 @@ pub(super) async fn submit(
 }
 
 /// The files that the input names, and the provider's reference of the job that this one follows up, where it does.
-async fn prepare(
-    ctx: &Ctx,
-    claimed: &Claimed,
-) -> Result<(Vec<InputFile>, Option<String>), ProviderError> {
-    let files = fetch::inputs(ctx, claimed).await?;
-    let Some(parent) = job::parent_id(&claimed.input) else { return Ok((files, None)) };
+async fn prepare(ctx: &Ctx, claimed: &Claimed) -> Result<(Inputs, Option<String>), ProviderError> {
+    let inputs = fetch::inputs(ctx, claimed).await?;
+    let Some(parent) = job::parent_id(&claimed.input) else { return Ok((inputs, None)) };
     let found = job::parent(&ctx.db, claimed.account, parent).await;
     let found = found.map_err(|error| ProviderError::new(ErrorClass::Unavailable, error.to_string()))?;
     let made_here = found.filter(|parent| parent.provider == claimed.provider);
     match made_here.and_then(|parent| parent.provider_ref) {
-        Some(provider_ref) => Ok((files, Some(provider_ref))),
+        Some(provider_ref) => Ok((inputs, Some(provider_ref))),
         None => Err(ProviderError::new(ErrorClass::BadInput, "job names none that can be taken further")),
     }
 }
@@ -232,7 +230,10 @@ pub(super) async fn lookup(
     ctx.probe.at(Station::Answered);
     let now = ctx.clock.now();
     match answer {
-        Ok(Some(Step::Done(artifacts))) => made(ctx, claimed, &artifacts, begun_at(claimed, now), None).await,
+        Ok(Some(Step::Done(artifacts))) => {
+            let source = fetch::source(ctx, claimed).await;
+            made(ctx, claimed, &artifacts, source, begun_at(claimed, now), None).await
+        }
         Ok(Some(Step::Pending(pending))) => Ok(outcome::pending(&pending, now)),
         Ok(None) => Ok(outcome::unseen(unseen, tries(claimed), now)),
         Err(error) => {
@@ -257,8 +258,8 @@ pub(super) async fn resume(
     let now = ctx.clock.now();
     match answer {
         Ok(Step::Done(artifacts)) => {
-            let task = Some((provider_ref, misses));
-            made(ctx, claimed, &artifacts, begun_at(claimed, now), task).await
+            let (source, task) = (fetch::source(ctx, claimed).await, Some((provider_ref, misses)));
+            made(ctx, claimed, &artifacts, source, begun_at(claimed, now), task).await
         }
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, now)),
         Err(error) => {
@@ -275,11 +276,12 @@ async fn made(
     ctx: &Ctx,
     claimed: &Claimed,
     artifacts: &providers::Artifacts,
+    source: Option<Picture>,
     began: DateTime<Utc>,
     task: Option<(&str, Misses)>,
 ) -> Result<Outcome, Lost> {
     let took = (ctx.clock.now() - began).to_std().unwrap_or_default();
-    let outcome = keep(ctx, claimed, artifacts, task).await?;
+    let outcome = keep(ctx, claimed, artifacts, source, task).await?;
     blame::result(ctx, claimed, &outcome, took);
     Ok(outcome)
 }

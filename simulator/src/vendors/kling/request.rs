@@ -20,6 +20,10 @@ const PICTURE_BYTES_MAX: usize = 10 * 1024 * 1024;
 const PICTURE_SIDE_MIN: u32 = 300;
 /// The vendor's limit for a prompt.
 const PROMPT_CHARS_MAX: usize = 2500;
+/// Lines of a film in the ordinary mode.
+const LINES: u32 = 720;
+/// Lines of a picture; few, as tests decode them.
+const PICTURE_LINES: u32 = 36;
 
 const MODELS: &[&str] = &[
     "kling-v1",
@@ -80,19 +84,19 @@ impl Order {
         let (frame, seconds) = if PAIR_EFFECTS.contains(&effect) {
             input.only(&["model_name", "mode", "images", "duration"])?;
             input.choice("model_name", &["kling-v1", "kling-v1-5", "kling-v1-6"])?;
-            input.choice("mode", &["std", "pro"])?;
+            let lines = read_lines(&input)?;
             let [left, right] = input.list("images")? else {
                 return Err(Complaint::of("images", "images must be two"));
             };
             for picture in [left, right] {
                 read_picture("images", picture.as_str().unwrap_or_default())?;
             }
-            (mp4::frame_of(16, 9), input.choice("duration", &["5", "10"])?)
+            (mp4::frame_of(16, 9, lines), input.choice("duration", &["5", "10"])?)
         } else {
             input.only(&["model_name", "image", "duration"])?;
             input.choice("model_name", &["kling-v1-6"])?;
             let (width, height) = read_picture("image", input.text("image", usize::MAX)?)?;
-            (mp4::frame_of(width, height), input.choice("duration", &["5"])?)
+            (mp4::frame_of(width, height, LINES), input.choice("duration", &["5"])?)
         };
         let Some(seconds) = seconds else { return Err(Complaint::of("duration", "duration is required")) };
         let quantity = if seconds == "10" { 10 } else { 5 };
@@ -123,7 +127,8 @@ impl Order {
         let ratios = ["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9"];
         let ratio = fields.choice("aspect_ratio", &ratios)?.unwrap_or("16:9").split_once(':');
         let side = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or(1);
-        let frame = mp4::frame_of(side(ratio.map(|ratio| ratio.0)), side(ratio.map(|ratio| ratio.1)));
+        let (width, height) = (side(ratio.map(|ratio| ratio.0)), side(ratio.map(|ratio| ratio.1)));
+        let frame = mp4::frame_of(width, height, PICTURE_LINES);
         let count = fields.integer("n", 1..=9)?.unwrap_or(1);
         Ok(Self {
             prompt: fields.text("prompt", PROMPT_CHARS_MAX)?.to_owned(),
@@ -137,7 +142,7 @@ impl Order {
 
     fn read_video(kind: &str, fields: &Fields<'_>) -> Result<Self, Complaint> {
         let model = fields.choice("model_name", MODELS)?.unwrap_or("kling-v1");
-        fields.choice("mode", &["std", "pro"])?;
+        let lines = read_lines(fields)?;
         fields.choice("sound", &["on", "off"])?;
         fields.optional_text("negative_prompt", PROMPT_CHARS_MAX)?;
         if fields.number("cfg_scale", 0.0..=1.0)?.is_some() && model.starts_with("kling-v2") {
@@ -151,7 +156,11 @@ impl Order {
         Ok(Self {
             prompt: prompt.to_owned(),
             external_task_id: read_name(fields)?,
-            frame: if from_picture { frame_of_pictures(fields)? } else { frame_of_ratio(fields)? },
+            frame: if from_picture {
+                frame_of_pictures(fields, lines)?
+            } else {
+                frame_of_ratio(fields, lines)?
+            },
             quantity: read_duration(fields, model)?,
             makes: Makes::Mp4,
             callback_url: read_callback(fields)?,
@@ -178,24 +187,30 @@ fn read_duration(fields: &Fields<'_>, model: &str) -> Result<u16, Complaint> {
     duration.parse().map_err(|_| Complaint::of("duration", "duration is not a number"))
 }
 
-fn frame_of_ratio(fields: &Fields<'_>) -> Result<(u16, u16), Complaint> {
+/// Lines of a film in the mode that is asked for.
+fn read_lines(fields: &Fields<'_>) -> Result<u32, Complaint> {
+    let mode = fields.choice("mode", &["std", "pro"])?;
+    Ok(if mode == Some("pro") { 1080 } else { LINES })
+}
+
+fn frame_of_ratio(fields: &Fields<'_>, lines: u32) -> Result<(u16, u16), Complaint> {
     if fields.get("image").is_some() {
         return Err(Complaint::of("image", "image is not a parameter of text2video"));
     }
     Ok(match fields.choice("aspect_ratio", &["16:9", "9:16", "1:1"])? {
-        Some("9:16") => mp4::frame_of(9, 16),
-        Some("1:1") => mp4::frame_of(1, 1),
-        _ => mp4::frame_of(16, 9),
+        Some("9:16") => mp4::frame_of(9, 16, lines),
+        Some("1:1") => mp4::frame_of(1, 1, lines),
+        _ => mp4::frame_of(16, 9, lines),
     })
 }
 
 /// The film is shaped like its first picture; a picture by URL counts as wide.
-fn frame_of_pictures(fields: &Fields<'_>) -> Result<(u16, u16), Complaint> {
+fn frame_of_pictures(fields: &Fields<'_>, lines: u32) -> Result<(u16, u16), Complaint> {
     let mut frame = None;
     for name in ["image", "image_tail"] {
         if let Some(text) = fields.optional_text(name, usize::MAX)? {
             let (width, height) = read_picture(name, text)?;
-            frame = frame.or(Some(mp4::frame_of(width, height)));
+            frame = frame.or(Some(mp4::frame_of(width, height, lines)));
         }
     }
     frame.ok_or_else(|| Complaint::of("image", "image and image_tail cannot both be empty"))

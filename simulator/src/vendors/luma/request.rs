@@ -41,7 +41,7 @@ impl Order {
         ])?;
         needed(&fields, "model", &["ray-2", "ray-flash-2", "ray-1-6"])?;
         fields.flag("loop")?;
-        fields.choice("resolution", &["540p", "720p", "1080p", "4k"])?;
+        let resolution = fields.choice("resolution", &["540p", "720p", "1080p", "4k"])?;
         if let Some(keyframes) = fields.get("keyframes") {
             let keyframes = Fields::of(keyframes, "keyframes")?;
             keyframes.only(&["frame0", "frame1"])?;
@@ -56,7 +56,7 @@ impl Order {
         let ratios = ["1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21"];
         Ok(Self {
             prompt: fields.text("prompt", PROMPT_CHARS_MAX)?.to_owned(),
-            frame: frame_of(fields.choice("aspect_ratio", &ratios)?),
+            frame: frame_of(fields.choice("aspect_ratio", &ratios)?, resolution),
             seconds: seconds(&fields, &["5s", "9s"])?,
             callback_url: fields.optional_text("callback_url", 2048)?.map(str::to_owned),
         })
@@ -72,7 +72,7 @@ impl Order {
         let video = Fields::of(fields.get("video").unwrap_or(&nothing), "video")?;
         video.only(&["resolution", "duration", "start_frame", "end_frame", "loop"])?;
         video.flag("loop")?;
-        video.choice("resolution", &["360p", "540p", "720p", "1080p"])?;
+        let resolution = video.choice("resolution", &["360p", "540p", "720p", "1080p"])?;
         let seconds = seconds(&video, &["5s", "10s"])?;
         for name in ["start_frame", "end_frame"] {
             let Some(frame) = video.get(name) else { continue };
@@ -86,7 +86,7 @@ impl Order {
         let ratios = ["1:1", "16:9", "9:16", "4:3", "3:4", "21:9"];
         Ok(Self {
             prompt: fields.text("prompt", PROMPT_CHARS_MAX)?.to_owned(),
-            frame: frame_of(fields.choice("aspect_ratio", &ratios)?),
+            frame: frame_of(fields.choice("aspect_ratio", &ratios)?, resolution),
             seconds,
             callback_url: None,
         })
@@ -106,9 +106,13 @@ fn seconds(fields: &Fields<'_>, allowed: &[&str]) -> Result<u16, Complaint> {
     number.ok_or_else(|| Complaint::of("duration", "duration must be a number of seconds such as 5s"))
 }
 
-fn frame_of(ratio: Option<&str>) -> (u16, u16) {
+fn frame_of(ratio: Option<&str>, resolution: Option<&str>) -> (u16, u16) {
     let (width, height) = ratio.and_then(|ratio| ratio.split_once(':')).unwrap_or(("16", "9"));
-    mp4::frame_of(width.parse().unwrap_or(16), height.parse().unwrap_or(9))
+    let lines = match resolution {
+        Some("4k") => 2160,
+        named => named.and_then(|named| named.trim_end_matches('p').parse().ok()).unwrap_or(720),
+    };
+    mp4::frame_of(width.parse().unwrap_or(16), height.parse().unwrap_or(9), lines)
 }
 
 fn address(frame: &Fields<'_>) -> Result<(), Complaint> {

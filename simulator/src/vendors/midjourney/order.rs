@@ -190,7 +190,8 @@ fn film(
     )?;
     fields.choice("motion", &["low", "high"])?;
     fields.flag("loop")?;
-    fields.choice("videoType", &["vid_1.1_i2v_480", "vid_1.1_i2v_720"])?;
+    let kind = fields.choice("videoType", &["vid_1.1_i2v_480", "vid_1.1_i2v_720"])?;
+    let lines = if kind == Some("vid_1.1_i2v_720") { 720 } else { 480 };
     if fields.integer("batchSize", 1..=4)? != Some(1) {
         return Err(Complaint::of("batchSize", "only single clips are made here"));
     }
@@ -202,7 +203,7 @@ fn film(
         }
     }
     if fields.choice("action", &["extend"])?.is_none() {
-        return Ok(Some(Order { frame: mp4::frame_of(16, 9), ..film }));
+        return Ok(Some(Order { frame: mp4::frame_of(16, 9, lines), ..film }));
     }
     fields.integer("index", 0..=3)?;
     let Some(parent) = find(fields.text("taskId", 64)?) else { return Ok(None) };

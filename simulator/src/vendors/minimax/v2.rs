@@ -174,7 +174,7 @@ impl Order {
         if fields.choice("model", &["MiniMax-H3"])?.is_none() {
             return Err(Complaint::of("model", "model is required"));
         }
-        fields.choice("resolution", &["768P", "2K"])?;
+        let lines = if fields.choice("resolution", &["768P", "2K"])? == Some("2K") { 1440 } else { 768 };
         let callback_url = fields.optional_text("callback_url", 2048)?.map(str::to_owned);
         fields.flag("aigc_watermark")?;
         let seconds = fields.integer("duration", 4..=15)?.unwrap_or(5);
@@ -200,7 +200,7 @@ impl Order {
         let (width, height) = ratio.and_then(|ratio| ratio.split_once(':')).unwrap_or(("16", "9"));
         Ok(Self {
             prompt,
-            frame: mp4::frame_of(width.parse().unwrap_or(16), height.parse().unwrap_or(9)),
+            frame: mp4::frame_of(width.parse().unwrap_or(16), height.parse().unwrap_or(9), lines),
             seconds: u16::try_from(seconds).unwrap_or(5),
             callback_url,
         })

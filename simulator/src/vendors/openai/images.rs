@@ -82,7 +82,7 @@ impl Simulator {
             let mut image = json!({});
             if order.inline {
                 let seed = task.seed(n);
-                let Ok(picture) = png::draw(seed, order.size).await else {
+                let Ok(picture) = png::draw(seed, self.sized(visit, order.size)).await else {
                     return openai::voice(&Trouble::Broken(None));
                 };
                 image["b64_json"] = json!(STANDARD.encode(self.spoil_inline(visit, &seed, picture)));

@@ -62,7 +62,7 @@ impl Simulator {
     async fn speech(&self, visit: &Visit, speech: &Speech) -> Response {
         let id = format!("req_{}", self.tasks.next_id());
         let seed = Seed::of(&speech.input, &id);
-        let (media_type, bytes) = match speech.sound(&seed) {
+        let (media_type, bytes) = match speech.sound(&seed, self.timed(visit, speech.millis)) {
             Ok(sound) => sound,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "cannot make a sound");
@@ -108,11 +108,11 @@ impl Speech {
         })
     }
 
-    fn sound(&self, seed: &Seed) -> anyhow::Result<(&'static str, Vec<u8>)> {
+    fn sound(&self, seed: &Seed, millis: u32) -> anyhow::Result<(&'static str, Vec<u8>)> {
         Ok(match self.format.as_str() {
-            "wav" => ("audio/wav", audio::wav(seed, self.millis)?),
-            "pcm" => ("audio/pcm", audio::pcm(seed, self.millis)),
-            _ => ("audio/mpeg", audio::mp3(seed, self.millis)),
+            "wav" => ("audio/wav", audio::wav(seed, millis)?),
+            "pcm" => ("audio/pcm", audio::pcm(seed, millis)),
+            _ => ("audio/mpeg", audio::mp3(seed, millis)),
         })
     }
 }

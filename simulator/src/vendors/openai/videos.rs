@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 use super::{complain, identified, refuse_key, voice};
 use crate::{
     Sim, Simulator, answer,
-    content::mp4,
     fields::{Complaint, Fields, read_json},
     interference::Trouble,
     ledger::{Op, Provider, Visit},
@@ -177,7 +176,7 @@ fn waiting(shown: &Value, id: &str) -> Response {
 }
 
 fn show(task: &Task, status: &str, progress: u8) -> Value {
-    let size = if task.frame.0 < task.frame.1 { "720x1280" } else { "1280x720" };
+    let size = format!("{}x{}", task.frame.0, task.frame.1);
     json!({
         "id": format!("{ID_START}{}", task.id), "object": "video", "model": "sora-2", "status": status,
         "progress": progress, "created_at": task.created_ms / 1000, "completed_at": null, "expires_at": null,
@@ -197,8 +196,10 @@ impl Order {
             &["720x1280", "1280x720", "1024x1792", "1792x1024"]
         };
         let frame = match fields.choice("size", sizes)? {
-            Some("1280x720" | "1792x1024") => mp4::frame_of(16, 9),
-            _ => mp4::frame_of(9, 16),
+            Some("1280x720") => (1280, 720),
+            Some("1792x1024") => (1792, 1024),
+            Some("1024x1792") => (1024, 1792),
+            _ => (720, 1280),
         };
         let seconds = fields.choice("seconds", &["4", "8", "12"])?.unwrap_or("4");
         Ok(Self {

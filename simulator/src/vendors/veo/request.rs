@@ -68,9 +68,9 @@ fn read_parameters(model: &str, parameters: &Fields<'_>) -> Result<((u16, u16), 
     parameters.optional_text("negativePrompt", PROMPT_CHARS_MAX)?;
     parameters.choice("personGeneration", &["allow_all", "allow_adult", "dont_allow"])?;
     parameters.integer("sampleCount", 1..=1)?;
-    let frame = match parameters.choice("aspectRatio", &["16:9", "9:16"])? {
-        Some("9:16") => mp4::frame_of(9, 16),
-        _ => mp4::frame_of(16, 9),
+    let (width, height) = match parameters.choice("aspectRatio", &["16:9", "9:16"])? {
+        Some("9:16") => (9, 16),
+        _ => (16, 9),
     };
     let seconds = match parameters.integer("durationSeconds", 4..=8)?.unwrap_or(8) {
         4 => 4,
@@ -86,7 +86,12 @@ fn read_parameters(model: &str, parameters: &Fields<'_>) -> Result<((u16, u16), 
     if resolution != "720p" && seconds != 8 {
         return Err(Complaint::of("resolution", format!("{resolution} needs a duration of 8 seconds")));
     }
-    Ok((frame, seconds))
+    let lines = match resolution {
+        "4k" => 2160,
+        "1080p" => 1080,
+        _ => 720,
+    };
+    Ok((mp4::frame_of(width, height, lines), seconds))
 }
 
 fn read_picture(name: &str, picture: &Value) -> Result<(), Complaint> {
