@@ -13,6 +13,7 @@ use shared::{
     clock::{Clock, SystemClock},
     config, db,
     id::FileId,
+    provider,
     storage::Storage,
 };
 use sqlx::PgPool;
@@ -52,7 +53,7 @@ pub async fn run() -> anyhow::Result<bool> {
     findings.extend(providers().await?);
     let mend =
         "set KILN_MODERATION and its lists as .env.example says, and the key of a vendor that it names";
-    findings.push(look_text("moderation", mend, async { moderation() }).await);
+    findings.push(look_text("moderation", mend, moderation(db.as_ref())).await);
     let well = findings.iter().all(|finding| finding.result.is_ok());
     for finding in &findings {
         match &finding.result {
@@ -157,9 +158,13 @@ async fn providers() -> anyhow::Result<Vec<Finding>> {
 }
 
 /// Who judges what is asked for, if a worker of this environment can be started.
-fn moderation() -> anyhow::Result<String> {
-    let providers = Vendors::from_env().adapters(&workers::vendor_client()?);
-    let judges = Moderation::from_env()?.build(&providers)?.names();
+async fn moderation(db: Option<&PgPool>) -> anyhow::Result<String> {
+    let mut keys: Vec<_> =
+        Vendors::from_env().keys().iter().map(|(vendor, _)| (*vendor).to_owned()).collect();
+    if let Some(db) = db {
+        keys.extend(provider::keys(db).await?.into_iter().map(|key| key.provider));
+    }
+    let judges = Moderation::from_env()?.check(keys.iter().any(|vendor| vendor == "openai"))?;
     Ok(if judges.is_empty() {
         "off: nothing is judged before it is made".into()
     } else {

@@ -9,8 +9,8 @@ use shared::{
     billing::Tokens,
     config,
     job::{
-        self, Checkpoint, Claim, Claimed, Fence, Floors, Intent, Lease, Medium, Next, Output, Parking, Pause,
-        Resume, Verdict,
+        self, Checkpoint, Claim, Claimed, Failure, Fence, Floors, Intent, Lease, Medium, Next, Output,
+        Parking, Pause, Resume, Verdict,
     },
     process::Process,
     wake::Wakes,
@@ -41,9 +41,16 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let pause = Pause { until: app.now(), resume: Resume::Anew, phase: "stale".into(), progress: None };
     let parking = Parking { lease: stale.lease, pause: pause.clone(), at: app.now() };
     assert_eq!(job::park_all(db, &[parking]).await.expect("park"), [false]);
-    assert!(
-        !job::retry(db, stale.lease, &pause, "stale", false, Next::Here, app.now()).await.expect("retry")
-    );
+    let failure = Failure {
+        lease: stale.lease,
+        pause,
+        why: "stale".into(),
+        may_be_billed: false,
+        next: Next::Here,
+        spends_try: true,
+        at: app.now(),
+    };
+    assert!(!job::retry(db, &failure).await.expect("retry"));
     assert_eq!(job::begin_all(db, &[intent(&stale, 2, app.now())]).await.expect("begin"), [false]);
     assert!(!job::save(db, stale.lease, &Checkpoint::Submitting { unseen: 0 }, "stale").await.expect("save"));
     assert!(
@@ -77,6 +84,7 @@ async fn a_stale_worker_cannot_touch_a_job_that_another_is_running() {
 
 fn intent(claimed: &Claimed, attempt: i16, at: DateTime<Utc>) -> Intent {
     Intent {
+        key: None,
         lease: claimed.lease,
         attempt,
         provider: claimed.provider.clone(),

@@ -32,10 +32,7 @@ fn cause(class: ErrorClass) -> Option<Cause> {
 
 /// Whether a failure of this class is the provider's own.
 fn is_providers(class: ErrorClass) -> bool {
-    matches!(
-        class,
-        ErrorClass::Unavailable | ErrorClass::Ambiguous | ErrorClass::Failed | ErrorClass::Broken
-    )
+    matches!(class, ErrorClass::Unavailable | ErrorClass::Ambiguous | ErrorClass::Failed | ErrorClass::Broken)
 }
 
 /// A submit failed.

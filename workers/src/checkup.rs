@@ -89,8 +89,7 @@ async fn ask(ctx: &Ctx, provider: &str, key: &Key) -> Finding {
 }
 
 fn gauge(provider: &str, key: &Key, amount: Decimal, unit: &str) {
-    let labels =
-        [("provider", provider.to_owned()), ("key", key.id.to_string()), ("unit", unit.to_owned())];
+    let labels = [("provider", provider.to_owned()), ("key", key.id.to_string()), ("unit", unit.to_owned())];
     metrics::gauge!("kiln_provider_credit", &labels).set(f64::try_from(amount).unwrap_or(0.0));
 }
 

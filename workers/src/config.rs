@@ -10,9 +10,8 @@ use shared::{
 };
 
 use crate::{
-    keychain::{Choice, Keychain},
     moderation::{Moderator, Moderators, OpenAi, WhenUnavailable, Words},
-    providers::{Providers, VENDORS, Vendor, local, openai},
+    providers::{Providers, VENDORS, Vendor, local},
 };
 
 /// A vendor that this process may call.
@@ -71,7 +70,12 @@ impl Door {
     fn of(vendor: &'static Vendor, simulator: Option<&str>) -> Option<Self> {
         let parts: Option<Vec<_>> = vendor.key_variables.iter().map(|name| variable(name)).collect();
         if let Some(parts) = parts {
-            return Some(Self { vendor, base_url: address(vendor), key: parts.join(":").into(), simulated: false });
+            return Some(Self {
+                vendor,
+                base_url: address(vendor),
+                key: parts.join(":").into(),
+                simulated: false,
+            });
         }
         let base_url = format!("{}/{}", simulator?.trim_end_matches('/'), vendor.simulator_path);
         Some(Self { vendor, base_url, key: vendor.simulated_key.into(), simulated: true })
@@ -128,20 +132,27 @@ impl Moderation {
         })
     }
 
-    /// The moderators, of which a vendor is asked by its adapter among `providers` with a key of `keychain`.
+    /// Names of the moderators, if all of them can be set up; `has_openai`: there is a key for that one.
     ///
     /// # Errors
-    /// When a list cannot be read, or a vendor is not there; the message says what to set.
-    pub fn build(&self, providers: &Providers, keychain: &Keychain) -> anyhow::Result<Moderators> {
+    /// As [`Moderation::build`].
+    pub fn check(&self, has_openai: bool) -> anyhow::Result<Vec<&'static str>> {
+        let check = |judge: &Judge| match judge {
+            Judge::Words => Words::load(self.words_dir.as_deref()).map(|_| "words"),
+            Judge::OpenAi => has_openai.then_some("openai").context(NO_KEY),
+        };
+        self.judges.iter().map(check).collect()
+    }
+
+    /// The moderators; `openai` is how that one is asked, where there is a key for it.
+    ///
+    /// # Errors
+    /// When a list cannot be read, or one has no key; the message says what to set.
+    pub fn build(&self, openai: Option<&OpenAi>) -> anyhow::Result<Moderators> {
         let build = |judge: &Judge| -> anyhow::Result<Box<dyn Moderator>> {
             match judge {
                 Judge::Words => Ok(Box::new(Words::load(self.words_dir.as_deref())?)),
-                Judge::OpenAi => {
-                    let provider = providers.get(openai::VENDOR.name).context(NO_KEY)?.clone();
-                    let choice = keychain.choose(provider.name(), OpenAi::MODEL);
-                    ensure!(!matches!(choice, Choice::None), NO_KEY);
-                    Ok(Box::new(OpenAi::new(provider, keychain.clone())))
-                }
+                Judge::OpenAi => Ok(Box::new(openai.context(NO_KEY)?.clone())),
             }
         };
         let asked = self.judges.iter().map(build).collect::<anyhow::Result<Vec<_>>>()?;
@@ -251,13 +262,13 @@ mod tests {
     #[test]
     fn moderation_that_cannot_be_set_up_says_what_to_set() {
         let openai = Moderation { judges: vec![Judge::OpenAi], ..Moderation::default() };
-        let error = openai.build(&Providers::default()).expect_err("no key").to_string();
+        let error = openai.build(None).expect_err("no key").to_string();
         assert!(error.contains("set OPENAI_API_KEY"), "{error}");
         let words_dir = Some(PathBuf::from("/no/such/folder"));
         let lost = Moderation { words_dir, ..Moderation::default() };
-        let error = lost.build(&Providers::default()).expect_err("no folder").to_string();
+        let error = lost.build(None).expect_err("no folder").to_string();
         assert_eq!(error, "read the lists in /no/such/folder, which KILN_MODERATION_WORDS names");
         let off = Moderation { judges: Vec::new(), ..Moderation::default() };
-        assert!(off.build(&Providers::default()).unwrap().names().is_empty());
+        assert!(off.build(None).unwrap().names().is_empty());
     }
 }

@@ -105,8 +105,7 @@ impl Health {
     /// # Errors
     /// When the database fails; what was seen is told the next time.
     pub async fn flush(&self) -> Result<(), sqlx::Error> {
-        let seen: Vec<_> =
-            self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+        let seen: Vec<_> = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
         if !seen.is_empty()
             && let Err(error) = provider::observe(&self.0.db, &seen, self.0.clock.now()).await
         {

@@ -16,6 +16,7 @@ use crate::{
     config::{Moderation, Vendors, allow_private_addresses, doorbell, slots},
     health::Health,
     keychain::Keychain,
+    moderation::OpenAi,
     net::vendor_client,
     outcome,
     run::{self, Ended},
@@ -73,7 +74,7 @@ impl Parts {
         let keychain = Keychain::start(db, clock, wakes, sealer, self.vendors.keys(), process).await?;
         let providers = self.vendors.adapters(&vendor_client()?);
         let ctx = Ctx {
-            moderators: self.moderation.build(&providers, &keychain)?,
+            moderators: self.moderation.build(OpenAi::with_key(&providers, &keychain).as_ref())?,
             keychain,
             health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),

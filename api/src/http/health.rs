@@ -3,10 +3,13 @@
 use axum::{Json, extract::State, response::IntoResponse};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{ApiError, Ctx};
-use shared::{db, job};
+use shared::{
+    db, job,
+    provider::{Route, Standing},
+};
 
 /// Longest wait for a dependency's word; a probe must answer even when nothing else does.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,7 +27,7 @@ pub async fn ready(State(ctx): State<Ctx>) -> Result<Json<Value>, ApiError> {
     }
 }
 
-/// Each thing we depend on, by name; 503 when one of them is away.
+/// Each thing we depend on, by name; 503 when one is away that nothing works without. Of the providers, those that were used lately.
 pub async fn dependencies(State(ctx): State<Ctx>) -> (StatusCode, Json<Value>) {
     let database = tokio::time::timeout(PROBE_TIMEOUT, db::is_migrated(&ctx.db));
     let storage = tokio::time::timeout(PROBE_TIMEOUT, ctx.storage.check());
@@ -35,8 +38,25 @@ pub async fn dependencies(State(ctx): State<Ctx>) -> (StatusCode, Json<Value>) {
     let body = json!({
         "status": word(database && storage),
         "dependencies": { "database": { "status": word(database) }, "storage": { "status": word(storage) } },
+        "providers": providers(ctx.standings.all()),
     });
     (status, Json(body))
+}
+
+/// How each provider fares, by name: `ok`, `degraded` where some of its models mostly fail, `unavailable` where all do.
+fn providers(routes: Vec<(Route, Standing)>) -> BTreeMap<String, Value> {
+    let mut counted: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    for (route, standing) in routes {
+        let (open, all) = counted.entry(route.provider).or_default();
+        *open += u32::from(standing.is_open);
+        *all += 1;
+    }
+    let word = |(open, all): (u32, u32)| match open {
+        0 => "ok",
+        open if open < all => "degraded",
+        _ => "unavailable",
+    };
+    counted.into_iter().map(|(provider, count)| (provider, json!({ "status": word(count) }))).collect()
 }
 
 /// Prometheus text. The depth of the queue is read at each scrape.

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn unknown() -> Standing {
-        Standing { is_open: false, latency: None, reliability: 1.0 }
+        Standing::default()
     }
 
     /// The providers of a job of `many`, in the order in which they are tried.
@@ -282,7 +282,12 @@ mod tests {
                         "b" => b,
                         _ => c,
                     };
-                    Standing { is_open, latency: latency.map(Duration::from_millis), reliability }
+                    Standing {
+                        is_open,
+                        latency: latency.map(Duration::from_millis),
+                        reliability,
+                        ..Standing::default()
+                    }
                 }
             };
         let (all, input) = (catalog(["", "", ""]), json!({ "prompt": "a fox" }));

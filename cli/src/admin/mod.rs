@@ -11,6 +11,7 @@ mod grants;
 mod keys;
 mod operators;
 mod prices;
+mod provider_keys;
 mod reports;
 mod words;
 
@@ -57,6 +58,9 @@ enum About {
     /// What models cost, and how that came to be.
     #[command(subcommand)]
     Prices(prices::Prices),
+    /// Our keys at the providers, and how their routes fare.
+    #[command(subcommand)]
+    ProviderKeys(provider_keys::ProviderKeys),
     /// The platform's own people.
     #[command(subcommand)]
     Operators(operators::Operators),
@@ -114,6 +118,7 @@ async fn answer(about: About) -> anyhow::Result<Answer> {
         About::Grants(asked) => grants::run(&ctx, asked).await,
         About::Keys(asked) => keys::run(&ctx, asked).await,
         About::Prices(asked) => prices::run(&ctx, asked).await,
+        About::ProviderKeys(asked) => provider_keys::run(&ctx, asked).await,
         About::Operators(asked) => operators::run(&ctx, asked).await,
         About::Audit(asked) => audit::run(&ctx, asked).await,
         About::Usage(asked) => reports::usage(&ctx, asked).await,

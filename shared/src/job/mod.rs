@@ -30,7 +30,8 @@ pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
 pub use doorbell::{Doorbell, ring};
 pub use floors::Floors;
 pub use lease::{
-    Beat, Failure, Intent, Lease, Next, Parking, Pause, Resume, beat, begin_all, park_all, release, retry, save,
+    Beat, Failure, Intent, Lease, Next, Parking, Pause, Resume, beat, begin_all, park_all, release, retry,
+    save,
 };
 pub use order::{Fallback, Idempotency, Order, Webhook};
 pub use parent::{Parent, parent, parent_id};

@@ -127,9 +127,13 @@ pub async fn record(
         Finding::Works { .. } => (true, None),
         Finding::Refused(why) => (false, Some(why.as_str())),
         Finding::Unknown => {
-            sqlx::query!("update provider_keys set check_at = null, checked_at = $2 where id = $1", id.0, now)
-                .execute(db)
-                .await?;
+            sqlx::query!(
+                "update provider_keys set check_at = null, checked_at = $2 where id = $1",
+                id.0,
+                now
+            )
+            .execute(db)
+            .await?;
             return Ok(Change::default());
         }
     };

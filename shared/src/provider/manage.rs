@@ -127,7 +127,8 @@ pub async fn add(
     .map_err(AddError::of)?;
     make_places(&mut tx, id).await?;
     let details = json!({ "provider": new.provider, "name": new.name });
-    audit::record(&mut *tx, &by.did("provider_key.added", None, id, now).changed(None, Some(details))).await?;
+    audit::record(&mut *tx, &by.did("provider_key.added", None, id, now).changed(None, Some(details)))
+        .await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -164,7 +165,8 @@ pub async fn alter(
         "weight": terms.weight, "per_minute": terms.limits.per_minute, "concurrency": terms.limits.concurrency,
         "credit_floor": terms.credit_floor,
     });
-    audit::record(&mut *tx, &by.did("provider_key.altered", None, id, now).changed(None, Some(details))).await?;
+    audit::record(&mut *tx, &by.did("provider_key.altered", None, id, now).changed(None, Some(details)))
+        .await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -311,6 +311,12 @@ impl Standings {
         Ok(())
     }
 
+    /// How every route stands that was ever used.
+    pub fn all(&self) -> Vec<(Route, Standing)> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(route, standing)| (route.clone(), *standing)).collect()
+    }
+
     /// How a route stands.
     pub fn get(&self, provider: &str, upstream_model: &str) -> Standing {
         let route = Route { provider: provider.to_owned(), upstream_model: upstream_model.to_owned() };

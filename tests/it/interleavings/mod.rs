@@ -20,8 +20,8 @@ use shared::{
     billing::Tokens,
     id::{AccountId, JobId, KeyId, LeaseToken},
     job::{
-        self, Beat, Cancel, Checkpoint, Claim, Fence, Floors, Intent, JobError, Lease, Medium, Misses, Next,
-        Order, Output, Parking, Pause, Priority, Resume, Verdict,
+        self, Beat, Cancel, Checkpoint, Claim, Failure, Fence, Floors, Intent, JobError, Lease, Medium,
+        Misses, Next, Order, Output, Parking, Pause, Priority, Resume, Verdict,
     },
 };
 
@@ -78,6 +78,7 @@ impl Table<'_> {
             }
             Step::Begin(worker) => {
                 let intent = Intent {
+                    key: None,
                     lease: self.lease(worker),
                     attempt: self.leases[worker].expect("a lease").1 + 1,
                     provider: "openai".into(),
@@ -95,8 +96,19 @@ impl Table<'_> {
             }
             Step::Retry(worker) => {
                 let pause = self.pause(Resume::Anew);
-                let retried =
-                    job::retry(db, self.lease(worker), &pause, "again", false, Next::Here, now).await;
+                let retried = job::retry(
+                    db,
+                    &Failure {
+                        lease: self.lease(worker),
+                        pause,
+                        why: "again".into(),
+                        may_be_billed: false,
+                        next: Next::Here,
+                        spends_try: true,
+                        at: now,
+                    },
+                )
+                .await;
                 Answer::Done(retried.expect("retry"))
             }
             Step::Release(worker) => {

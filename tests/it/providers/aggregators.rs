@@ -293,7 +293,7 @@ async fn a_key_is_proved_without_paying_where_that_can_be_asked() {
     let app = TestApp::new().await;
     let check = async |vendor: &str, key: &str| {
         let desk = app.worker.providers.get(vendor).expect("a vendor");
-        desk.provider.check(&key.to_owned().into()).await.map_err(|error| format!("{:?}", error.class))
+        desk.check(&key.to_owned().into()).await.map_err(|error| format!("{:?}", error.class))
     };
     assert_eq!(check("replicate", "good").await.map(|found| found.is_some()), Ok(true));
     assert_eq!(check("replicate", "wrong").await.map(|_| ()), Err("Auth".to_owned()));

@@ -326,7 +326,7 @@ async fn a_key_of_a_proxy_or_relay_is_proved_without_paying_where_that_can_be_as
     let app = TestApp::new().await;
     let check = async |vendor: &str, key: &str| {
         let desk = app.worker.providers.get(vendor).expect("a vendor");
-        let found = desk.provider.check(&key.to_owned().into()).await;
+        let found = desk.check(&key.to_owned().into()).await;
         let credit = |found: Option<workers::providers::Checkup>| {
             found.map(|checkup| checkup.credit.map(|credit| credit.amount.to_string()))
         };

@@ -341,11 +341,12 @@ async fn a_key_is_proved_for_free() {
     let app = TestApp::new().await;
     for name in ["veo", "openai_videos", "luma", "kling"] {
         let desk = app.worker.providers.get(name).expect("a desk");
-        let checkup = desk.provider.check(&desk.key).await.expect(name).expect("a question");
+        let key = app.worker.keychain.of_task(name, None).expect("a key");
+        let checkup = desk.check(&key.secret).await.expect(name).expect("a question");
         let credit = checkup.credit.map(|credit| format!("{} {}", credit.amount.normalize(), credit.unit));
         assert_eq!(credit.as_deref(), (name == "luma").then_some("123.45 USD"), "{name}");
         let wrong = if name == "kling" { "simulator:wrong" } else { "wrong" };
-        let error = desk.provider.check(&wrong.into()).await.expect_err(name);
+        let error = desk.check(&wrong.into()).await.expect_err(name);
         assert_eq!(error.class, workers::providers::ErrorClass::Auth, "{name}: {error}");
     }
     assert_eq!(app.simulator.paid("").await, 0);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Moderator, Unavailable, Verdict};
 use crate::{
     keychain::{Choice, Keychain},
-    providers::{Call, ErrorClass, Provider, Step},
+    providers::{Call, ErrorClass, Provider, Providers, Step, openai},
 };
 
 /// Longest piece of a text. What is beyond 32 768 tokens is left out by the vendor without a word, and a token has at least
@@ -25,7 +25,7 @@ const PIECES_MAX: usize = 32;
 const UNNAMED: &str = "content policy";
 
 /// The vendor, by the adapter that serves jobs of that kind, with a key of ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct OpenAi {
     provider: Arc<dyn Provider>,
     keychain: Keychain,
@@ -35,9 +35,11 @@ impl OpenAi {
     /// The model that is asked.
     pub const MODEL: &str = "omni-moderation-latest";
 
-    /// A moderator that asks this adapter.
-    pub fn new(provider: Arc<dyn Provider>, keychain: Keychain) -> Self {
-        Self { provider, keychain }
+    /// The moderator, where there is a key of ours that may work.
+    pub fn with_key(providers: &Providers, keychain: &Keychain) -> Option<Self> {
+        let provider = providers.get(openai::VENDOR.name)?.clone();
+        let choice = keychain.choose(provider.name(), Self::MODEL);
+        (!matches!(choice, Choice::None)).then(|| Self { provider, keychain: keychain.clone() })
     }
 
     async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
@@ -45,10 +47,8 @@ impl OpenAi {
             return Err(Unavailable::new("no key works"));
         };
         // The call has no reference of its own: nobody would look up what costs nothing.
-        let call = Call {
-            key: key.secret,
-            ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
-        };
+        let call =
+            Call { key: key.secret, ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "") };
         match self.provider.submit(&call).await {
             Ok(Step::Done(made)) => match &made.extra {
                 Some(judged) => Ok(verdict(judged)),

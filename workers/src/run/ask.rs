@@ -83,11 +83,7 @@ impl<'a> Desk<'a> {
 }
 
 /// Intent, call, and what came of it.
-pub(super) async fn submit(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    provider: &dyn Provider,
-) -> Result<Outcome, Lost> {
+pub(super) async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<Outcome, Lost> {
     let (Inputs { files, source }, parent_ref) = match prepare(ctx, claimed).await {
         Ok(prepared) => prepared,
         Err(error) => {
