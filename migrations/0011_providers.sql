@@ -65,3 +65,4 @@ create table provider_routes (
 
 -- By which of our keys the current attempt of a job was submitted, and when: its task can be asked for by no other key.
 alter table queue add column provider_key_id uuid, add column begun_at timestamptz;
+alter table attempts add column provider_key_id uuid;

@@ -44,6 +44,7 @@ async fn a_failure_of_one_provider_is_made_good_by_the_next_at_once() {
     .into_iter()
     .enumerate()
     {
+        app.providers_forgive();
         let alice = app.account(10_000).await;
         let prompt = format!("fallback number {n}.");
         let mut order = fault.clone();
@@ -109,6 +110,7 @@ async fn nobody_else_is_asked_where_the_content_is_refused_or_the_caller_says_so
     .into_iter()
     .enumerate()
     {
+        app.providers_forgive();
         let alice = app.account(10_000).await;
         let prompt = format!("stays number {n}.");
         let mut order = fault.clone();

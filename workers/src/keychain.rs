@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -27,6 +27,9 @@ use shared::{
 
 /// How often the database is looked at without a hint.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long is waited for a key that its vendor refused.
+const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
 /// A key that may be called with.
 #[derive(Debug, Clone)]
@@ -188,7 +191,7 @@ impl Keychain {
             let rests: Vec<_> = known.rests(key.id, upstream_model, now).collect();
             match rests.iter().map(|rest| rest.until).max() {
                 None => fresh.push(key),
-                Some(until) if rests.iter().all(|rest| rest.cause.is_short()) => {
+                Some(until) if rests.iter().all(|rest| is_worth_waiting(rest, now)) => {
                     back_at = Some(back_at.map_or(until, |soonest| soonest.min(until)));
                 }
                 Some(_) => {}
@@ -224,6 +227,12 @@ impl Keychain {
         }
         self.0.wakes.send(Wake::Providers);
     }
+}
+
+/// Whether a key at rest can be expected back. One that was refused comes back by luck, or by an operator; a first rest may be a
+/// slip of the vendor's.
+fn is_worth_waiting(rest: &Cooldown, now: DateTime<Utc>) -> bool {
+    rest.cause.passes() || rest.until - now <= PATIENCE
 }
 
 /// One of them, by weight.

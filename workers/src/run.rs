@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use rust_decimal::Decimal;
 
 use crate::{
     Ctx,
@@ -242,6 +243,7 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     match outcome {
         Outcome::Done(output) => {
             let Bill { charge, metered, cost_usd } = bill::draw_up(ctx, claimed, &output).await;
+            count_cost(claimed, cost_usd);
             close(ctx, claimed, Verdict::Succeeded { output, charge, metered, cost_usd }).await
         }
         Outcome::Fail(error) | Outcome::Stop(error) => close(ctx, claimed, Verdict::Failed(error)).await,
@@ -256,6 +258,13 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             again(ctx, claimed, outcome::at_once(way.phase(), at), &error, Some(way)).await
         }
     }
+}
+
+/// In millionths of a dollar: counters are whole.
+fn count_cost(claimed: &Claimed, cost_usd: Decimal) {
+    let micros = u64::try_from((cost_usd * Decimal::from(1_000_000)).round()).unwrap_or(0);
+    let labels = [("provider", claimed.provider.clone()), ("model", claimed.model.clone())];
+    metrics::counter!("kiln_provider_cost_micro_usd_total", &labels).increment(micros);
 }
 
 async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way: Option<Way>) -> Ended {

@@ -106,8 +106,8 @@ pub async fn begin_all(db: &PgPool, intents: &[Intent]) -> Result<Vec<bool>, sql
             from held h join jobs j on j.id = h.job_id
             where h.attempt > 1 and a.job_id = h.job_id and a.attempt < h.attempt and a.outcome is null
         ), begun as (
-            insert into attempts (job_id, attempt, provider, upstream_model, started_at)
-            select job_id, attempt, provider, upstream_model, started_at from held
+            insert into attempts (job_id, attempt, provider, upstream_model, started_at, provider_key_id)
+            select job_id, attempt, provider, upstream_model, started_at, key_id from held
             -- Only the holder of the lease comes here, so a row of that number is its own, from a commit whose answer was lost.
             on conflict on constraint attempts_pkey do update set started_at = excluded.started_at
         )

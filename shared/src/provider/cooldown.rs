@@ -28,13 +28,13 @@ impl Cause {
     fn bounds(self) -> (Duration, Duration) {
         match self {
             Self::RateLimited => (Duration::from_secs(2), Duration::from_secs(60)),
-            Self::Quota => (Duration::from_secs(300), Duration::from_secs(3600)),
-            Self::Auth => (Duration::from_secs(60), Duration::from_secs(1800)),
+            Self::Quota => (Duration::from_secs(30), Duration::from_secs(3600)),
+            Self::Auth => (Duration::from_secs(30), Duration::from_secs(1800)),
         }
     }
 
-    /// Whether it passes by itself, and soon.
-    pub fn is_short(self) -> bool {
+    /// Whether it passes by itself.
+    pub fn passes(self) -> bool {
         self == Self::RateLimited
     }
 

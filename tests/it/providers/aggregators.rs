@@ -126,6 +126,7 @@ type Case = (&'static str, Value, (&'static str, Option<&'static str>), u64);
 async fn check_all(cases: Vec<Case>) {
     let app = TestApp::new().await;
     for (n, (vendor, mut fault, ends, paid)) in cases.into_iter().enumerate() {
+        app.providers_forgive();
         let alice = app.account(10_000).await;
         let prompt = format!("case number {n}.");
         fault["contains"] = json!(prompt);

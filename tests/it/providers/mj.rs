@@ -139,6 +139,7 @@ type Case = (Maker, Value, (&'static str, Option<&'static str>), u64);
 async fn check_all(cases: Vec<Case>) {
     let app = TestApp::new().await;
     for (n, (maker, mut fault, ends, paid)) in cases.into_iter().enumerate() {
+        app.providers_forgive();
         let (model, vendor, price) = maker;
         let alice = app.account(PURSE).await;
         let prompt = format!("case number {n} of {vendor}");
