@@ -93,7 +93,10 @@ async fn what_no_provider_can_do_fails_after_its_tries_and_costs_nothing() {
     app.simulator.order(json!({ "contains": "nobody", "fault": "quota" })).await;
     let (job, tried, bill) = run(&app, &alice, "nobody can", json!({})).await;
     assert_eq!(job["error"]["code"], "provider_unavailable", "{job}");
-    assert_eq!((tried.as_str(), bill), ("fal replicate fal replicate fal", 0), "they take turns");
+    // How often each is asked depends on what it says of our key meanwhile.
+    let tried: Vec<_> = tried.split(' ').collect();
+    assert!((2..=5).contains(&tried.len()) && tried.starts_with(&["fal", "replicate"]), "{tried:?}");
+    assert_eq!(bill, 0);
     assert_eq!(alice.tokens().await, (10_000, 0));
     app.finish().await;
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::{
     Ctx,
     keychain::Key,
-    outcome::Outcome,
     providers::{ErrorClass, ProviderError},
+    result::ResultError,
 };
 use shared::{
-    job::Claimed,
+    job::{Claimed, Output},
     provider::{self, Cause},
 };
 
@@ -66,11 +66,12 @@ pub fn task(ctx: &Ctx, claimed: &Claimed, error: &ProviderError) {
     }
 }
 
-/// A result came, `took` after its submit, and was kept or could not be used.
-pub fn result(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome, took: Duration) {
-    match outcome {
-        Outcome::Done(_) => ctx.health.succeeded(&claimed.provider, &claimed.upstream_model, took),
-        Outcome::Retry(..) => ctx.health.failed(&claimed.provider, &claimed.upstream_model),
-        _ => {}
+/// A result came, `took` after its submit, and was kept or could not be.
+pub fn result(ctx: &Ctx, claimed: &Claimed, kept: &Result<Output, ResultError>, took: Duration) {
+    match kept {
+        Ok(_) => ctx.health.succeeded(&claimed.provider, &claimed.upstream_model, took),
+        Err(ResultError::Unusable(_)) => ctx.health.failed(&claimed.provider, &claimed.upstream_model),
+        // It may still come, or the trouble is ours.
+        Err(ResultError::Download(_) | ResultError::Storage(_)) => {}
     }
 }

@@ -7,12 +7,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
 
 use crate::{
     Ctx,
     bill::{self, Bill},
+    blame,
     media::Picture,
     moderation,
     outcome::{self, Outcome, Way, backoff},
@@ -178,15 +180,24 @@ fn not_set_up(ctx: &Ctx, claimed: &Claimed) -> Outcome {
     outcome::not_configured(tries(claimed), ctx.clock.now())
 }
 
-/// Station 6: verifies and stores the result, and remembers that it is stored, so that a crash does not pay again.
-async fn keep(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    artifacts: &Artifacts,
+/// What a provider made.
+struct Made<'a> {
+    artifacts: Artifacts,
+    /// The picture that it was made from, as far as that is known.
     source: Option<Picture>,
-    task: Option<(&str, Misses)>,
-) -> Result<Outcome, Lost> {
-    let output = match keep_patiently(ctx, claimed, artifacts, source, task.is_some()).await {
+    /// When the work was submitted.
+    began: DateTime<Utc>,
+    /// The task it can be asked for by again, and what went wrong with that so far.
+    task: Option<(&'a str, Misses)>,
+}
+
+/// Station 6: verifies and stores the result, and remembers that it is stored, so that a crash does not pay again.
+async fn keep(ctx: &Ctx, claimed: &Claimed, made: Made<'_>) -> Result<Outcome, Lost> {
+    let Made { artifacts, source, began, task } = made;
+    let took = (ctx.clock.now() - began).to_std().unwrap_or_default();
+    let kept = keep_patiently(ctx, claimed, &artifacts, source, task.is_some()).await;
+    blame::result(ctx, claimed, &kept, took);
+    let output = match kept {
         Ok(output) => output,
         Err(error) => {
             tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, %error, "result of {} not kept", claimed.job());

@@ -252,7 +252,7 @@ fn a_vorbis_stream_of_nonsense_under_right_checksums_is_judged() {
 
 #[test]
 fn a_forged_vorbis_setup_is_refused_before_room_is_made_for_it() {
-    let lookup = vorbis::tests::Lookup::Lattice(1);
+    let lookup = vorbis::tests::Lookup::Lattice(2);
     // More dimensions than these, and the reader before the decoder gives up by itself.
     let books = vec![(1 << 17, 16, lookup); 256];
     let setup = vorbis::tests::setup(&books);

@@ -8,13 +8,12 @@ use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{Lost, Station, keep, persist, route, tries};
+use super::{Lost, Made, Station, keep, persist, route, tries};
 use crate::{
     Ctx, blame,
     fetch::{self, Inputs},
     health::Admission,
     keychain::{Choice, Key},
-    media::Picture,
     outcome::{self, Outcome, Stage, Way},
     providers::{self, Call, ErrorClass, InputFile, Provider, ProviderError, Step},
 };
@@ -117,7 +116,7 @@ pub(super) async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider
     let answer = desk.timed("submit", provider.submit(&call)).await;
     ctx.probe.at(Station::Answered);
     match answer {
-        Ok(Step::Done(artifacts)) => made(ctx, claimed, &artifacts, source, began, None).await,
+        Ok(Step::Done(artifacts)) => keep(ctx, claimed, Made { artifacts, source, began, task: None }).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "submit", &error);
@@ -228,7 +227,7 @@ pub(super) async fn lookup(
     match answer {
         Ok(Some(Step::Done(artifacts))) => {
             let source = fetch::source(ctx, claimed).await;
-            made(ctx, claimed, &artifacts, source, begun_at(claimed, now), None).await
+            keep(ctx, claimed, Made { artifacts, source, began: begun_at(claimed, now), task: None }).await
         }
         Ok(Some(Step::Pending(pending))) => Ok(outcome::pending(&pending, now)),
         Ok(None) => Ok(outcome::unseen(unseen, tries(claimed), now)),
@@ -254,8 +253,9 @@ pub(super) async fn resume(
     let now = ctx.clock.now();
     match answer {
         Ok(Step::Done(artifacts)) => {
-            let (source, task) = (fetch::source(ctx, claimed).await, Some((provider_ref, misses)));
-            made(ctx, claimed, &artifacts, source, begun_at(claimed, now), task).await
+            let source = fetch::source(ctx, claimed).await;
+            let task = Some((provider_ref, misses));
+            keep(ctx, claimed, Made { artifacts, source, began: begun_at(claimed, now), task }).await
         }
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, now)),
         Err(error) => {
@@ -265,21 +265,6 @@ pub(super) async fn resume(
             Ok(outcome::classify(&stage, &error, tries(claimed), now))
         }
     }
-}
-
-/// Keeps what was made, and says of the route what it is worth.
-async fn made(
-    ctx: &Ctx,
-    claimed: &Claimed,
-    artifacts: &providers::Artifacts,
-    source: Option<Picture>,
-    began: DateTime<Utc>,
-    task: Option<(&str, Misses)>,
-) -> Result<Outcome, Lost> {
-    let took = (ctx.clock.now() - began).to_std().unwrap_or_default();
-    let outcome = keep(ctx, claimed, artifacts, source, task).await?;
-    blame::result(ctx, claimed, &outcome, took);
-    Ok(outcome)
 }
 
 fn begun_at(claimed: &Claimed, now: DateTime<Utc>) -> DateTime<Utc> {
