@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt;
+use rust_decimal::Decimal;
 
 use crate::{
     moderation::WhenUnavailable,
@@ -115,6 +116,8 @@ const ADVICE_MAX: Duration = Duration::from_secs(600);
 /// Shortest and longest wait for a provider that takes no work.
 const NO_WAY_MIN: Duration = Duration::from_secs(2);
 const NO_WAY_MAX: Duration = Duration::from_secs(60);
+/// Most that a success may cost for its submit to be repeated while the fate of the first is unknown, in USD.
+const TWICE_MAX_USD: Decimal = Decimal::from_parts(25, 0, 0, false, 2);
 /// How long a vendor may take to know of a task that it has accepted.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How often a vendor must say "never seen" before it is believed.
@@ -140,6 +143,14 @@ pub fn pending(pending: &Pending, now: DateTime<Utc>) -> Outcome {
         phase: pending.phase.clone(),
         progress: pending.progress.map(i16::from),
     })
+}
+
+/// What follows an ambiguous submit that may cost so much: what is dear is not made twice, whatever its adapter says of cheaper work.
+pub fn after_ambiguity(policy: AfterAmbiguity, cost_usd: Decimal) -> AfterAmbiguity {
+    match policy {
+        AfterAmbiguity::SubmitAgain if cost_usd > TWICE_MAX_USD => AfterAmbiguity::GiveUp,
+        policy => policy,
+    }
 }
 
 /// A submit's fate is unknown: its answer was lost just now, or the worker died before writing it down.

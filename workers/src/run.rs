@@ -144,7 +144,7 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
         return Ok(Outcome::Done(output.clone()));
     }
     let Some(provider) = ctx.providers.get(&claimed.provider) else { return Ok(not_set_up(ctx, claimed)) };
-    match (checkpoint, provider.after_ambiguity()) {
+    match (checkpoint, outcome::after_ambiguity(provider.after_ambiguity(), claimed.cost_usd)) {
         (Some(Checkpoint::Pending { provider_ref, misses }), _) => {
             let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(not_set_up(ctx, claimed)) };
             ask::resume(ctx, claimed, &desk, provider_ref, *misses).await

@@ -18,8 +18,8 @@ Made from the table of vendors in [the adapters](../workers/src/providers/mod.rs
 `KILN_WRITE_SNAPSHOTS=1 scripts/test the_page_of_providers` writes it anew.
 
 **A lost submit**: what happens when the answer to a paid submit never came. *Asked*: the provider is asked by our own name of the
-attempt, and nothing is repeated before it has answered. *Repeated*: it is submitted again, which may be billed twice and costs
-little. *Given up*: the job fails free of charge, because it cannot be asked and a second bill would hurt.
+attempt, and nothing is repeated before it has answered. *Repeated*: it is submitted again, which may be billed twice; what may cost more
+than 0.25 USD is given up all the same. *Given up*: the job fails free of charge, because it cannot be asked and a second bill would hurt.
 
 Everything was proved against the [simulator](../simulator/src/lib.rs), which speaks the vendors' protocols as far as they are known;
 what nobody could confirm is listed below.

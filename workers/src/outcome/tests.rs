@@ -53,6 +53,19 @@ fn an_unknown_submit_follows_the_vendors_policy() {
 }
 
 #[test]
+fn what_is_dear_is_not_made_twice() {
+    use AfterAmbiguity::{GiveUp, Lookup, SubmitAgain};
+    for (policy, cost_usd, expected) in [
+        (SubmitAgain, Decimal::new(25, 2), SubmitAgain),
+        (SubmitAgain, Decimal::new(2501, 4), GiveUp),
+        (Lookup, Decimal::from(3), Lookup),
+        (GiveUp, Decimal::ZERO, GiveUp),
+    ] {
+        assert_eq!(after_ambiguity(policy, cost_usd), expected, "{policy:?} {cost_usd}");
+    }
+}
+
+#[test]
 fn a_poll_that_told_nothing_never_ends_a_job() {
     let resume = Stage::Resume { provider_ref: "t1".into(), misses: Misses { blind: 40, undelivered: 0 } };
     for class in [

@@ -121,7 +121,7 @@ pub(super) async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider
         Err(error) => {
             note(claimed, provider, "submit", &error);
             blame::submit(ctx, claimed, desk.key.as_ref(), &error).await;
-            let stage = Stage::Submit(provider.after_ambiguity());
+            let stage = Stage::Submit(outcome::after_ambiguity(provider.after_ambiguity(), claimed.cost_usd));
             let outcome = outcome::classify(&stage, &error, tries(claimed), ctx.clock.now());
             let has_other_key = blame::is_keys(error.class)
                 && matches!(ctx.keychain.choose(&claimed.provider, &claimed.upstream_model), Choice::Key(_));
