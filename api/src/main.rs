@@ -16,6 +16,7 @@ use shared::{
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Audience,
     wake::Wakes,
 };
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let ctx = Arc::new(Parts {
         prices: Prices::start(&db, &catalog, &wakes, &process).await?,
         standings: Standings::start(&db, &process),
+        audience: Audience::start(&db, &wakes, &process, http::DRAIN),
         wakes,
         keyring: Keyring::new(&db, &process),
         submitter: Submitter::new(&db, &process),

@@ -12,6 +12,7 @@ mod billing;
 mod books;
 mod breaker;
 mod callbacks;
+mod chat;
 mod crash;
 mod fallback;
 mod flow;

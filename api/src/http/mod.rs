@@ -6,12 +6,14 @@ mod audit;
 mod auth;
 mod billing;
 mod callbacks;
+mod events;
 mod fields;
 mod health;
 mod jobs;
 mod keys;
 mod members;
 mod models;
+mod openai;
 mod order;
 mod pages;
 mod password;
@@ -22,9 +24,11 @@ mod reports;
 mod roster;
 mod route;
 mod routing;
+mod submission;
 mod telemetry;
 mod transactions;
 mod usage;
+mod watch;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -49,16 +53,23 @@ use crate::{
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
 };
 use route::Route;
-use shared::account::Permission;
+use shared::{account::Permission, process::Process};
 
 pub use route::{Listed, listed};
 
 /// Header that names a request in our logs and in the caller's.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest wait at a stop for requests under way. Waiting ones are answered at once; a client that sends half a request and
-/// then nothing must not keep the process.
-const DRAIN: Duration = Duration::from_secs(10);
+/// Longest wait at a stop for requests under way. Those who wait for a job can ask again and are answered at once; an answer
+/// that only this request can have, such as a chat's, gets this long. A client that sends half a request and then nothing must not
+/// keep the process.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// So long before the end of that, whoever still waits is told to ask again, while it can be told.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often an answer that takes long shows that it is still coming.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Every route, and who may use it.
 fn routes() -> Vec<Route> {
@@ -69,8 +80,10 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs", Needs(P::JobsRead), jobs::list),
         Route::post("/v1/jobs/quote", Needs(P::JobsWrite), jobs::quote).with_body(JOB_BODY_LIMIT_BYTES),
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
-        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
+        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), events::watch),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/chat/completions", Needs(P::JobsWrite), openai::chat::create)
+            .with_body(JOB_BODY_LIMIT_BYTES),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),
@@ -190,6 +203,12 @@ pub async fn serve(
             Ok(())
         }
     }
+}
+
+/// Completes when a stopping process can wait no longer for what only it can answer.
+async fn farewell(process: Process) {
+    process.stopping().await;
+    tokio::time::sleep(DRAIN - FAREWELL).await;
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.

@@ -18,7 +18,7 @@ use shared::{
     address::check_url,
     catalog::Model,
     id::JobId,
-    job::{self, Idempotency, Order, Priority, Routing, Status, Webhook},
+    job::{self, Idempotency, Mark, Order, Priority, Routing, Status, Webhook},
     price::Quote,
 };
 
@@ -54,6 +54,9 @@ pub struct NewJob {
     routing: Routing,
     #[serde(default)]
     cache: CacheChoice,
+    /// By what the request is known, should its client repeat it without a key.
+    #[serde(skip)]
+    mark: Option<Mark>,
 }
 
 /// Whom to tell of the end.
@@ -76,6 +79,35 @@ enum CacheChoice {
 }
 
 impl NewJob {
+    /// A request for `model` with this input, and nothing said of the rest.
+    pub fn of(model: &str, input: Value) -> Self {
+        Self {
+            model: model.to_owned(),
+            input: whole_numbers(input),
+            webhook: None,
+            max_price: None,
+            priority: Priority::default(),
+            start_at: None,
+            deadline_seconds: None,
+            metadata: BTreeMap::new(),
+            routing: Routing::default(),
+            cache: CacheChoice::default(),
+            mark: None,
+        }
+    }
+
+    /// The same with the caller's own pairs.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// The same, known by its mark where no Idempotency-Key comes with it.
+    #[must_use]
+    pub fn marked(self, mark: Mark) -> Self {
+        Self { mark: Some(mark), ..self }
+    }
+
     /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
@@ -135,7 +167,8 @@ impl NewJob {
             price_percent: caller.price_percent,
             fair_interval: ctx.catalog.subscribers().interval(&model.id),
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
-            idempotency: idempotency(headers, body_hash)?,
+            idempotency: idempotency(headers, body_hash)?
+                .or_else(|| self.mark.clone().map(|mark| mark.of_job(job))),
             traceparent: traceparent(headers),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),

@@ -15,6 +15,7 @@ mod lease;
 mod order;
 mod parent;
 mod query;
+mod repeat;
 mod routing;
 mod submit;
 mod sweep;
@@ -36,6 +37,7 @@ pub use lease::{
 pub use order::{Fallback, Idempotency, Order, Webhook};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
+pub use repeat::{Mark, latest_of};
 pub use routing::{Routing, Sort};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};

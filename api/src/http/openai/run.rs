@@ -1,0 +1,185 @@
+//! An OpenAI-compatible request as a job: handed in like any other, waited for, and shown in OpenAI's form.
+//!
+//! OpenAI's clients repeat a request whose answer did not come, and say how often they did, but send no Idempotency-Key. A
+//! repeat gets the job of the request before it, so that it is not made and paid for twice.
+//!
+//! Who waits does not matter to the job: a client that hangs up, or a process that stops, leaves it to end and be settled by
+//! itself. An answer that takes long shows that it is coming by white space before its JSON, which JSON allows; should its job
+//! fail after that, when a status can no longer be told, the answer breaks off. The client then repeats the request, finds the
+//! same job, and is told.
+
+use std::{io, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures::{FutureExt, future::BoxFuture, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::Value;
+
+use super::error::OpenAiError;
+use crate::{
+    Ctx,
+    http::{
+        HEARTBEAT, farewell,
+        jobs::IDEMPOTENT_REPLAYED,
+        models,
+        order::NewJob,
+        submission::{self, Accepted},
+        watch::Watch,
+    },
+    limit,
+};
+use shared::{
+    account::Caller,
+    catalog::Model,
+    id::{AccountId, JobId},
+    job::{self, Job, Mark},
+    rate::RateState,
+};
+
+/// Names the job that a request became.
+const KILN_JOB: HeaderName = HeaderName::from_static("x-kiln-job");
+
+/// How often a client of OpenAI's has sent this request before.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+/// How long after a request another one is taken for its repeat: OpenAI's clients wait ten minutes for an answer.
+const REPEATED_WITHIN: TimeDelta = TimeDelta::minutes(15);
+
+/// How long nothing is sent: proxies commonly give up after a minute of silence.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// A job that a request became.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// Whose it is.
+    pub account: AccountId,
+    /// Which.
+    pub job: JobId,
+    is_repeat: bool,
+    rate: Option<RateState>,
+}
+
+/// The model called `id`, if it is for one of these tasks.
+///
+/// # Errors
+/// 404 when there is no such model, or it is for other tasks.
+pub fn model<'a>(ctx: &'a Ctx, id: &str, tasks: &[&str]) -> Result<&'a Model, OpenAiError> {
+    let model = ctx.catalog.get(id).ok_or_else(|| models::unknown(id))?;
+    if tasks.contains(&model.task.as_str()) {
+        Ok(model)
+    } else {
+        Err(OpenAiError::wrong_model(&model.id, &model.task))
+    }
+}
+
+/// Hands in a request that came to `path`. `body_hash` is that of the body as it came.
+///
+/// # Errors
+/// Whatever is wrong with it, or keeps its account from making it; nothing is held then.
+pub async fn order(
+    ctx: &Ctx,
+    caller: &Caller,
+    headers: &HeaderMap,
+    path: &'static str,
+    new: NewJob,
+    body_hash: Vec<u8>,
+) -> Result<Ordered, OpenAiError> {
+    let mark = Mark::of(caller, path, &body_hash);
+    if is_repeated(headers) {
+        let since = ctx.clock.now() - REPEATED_WITHIN;
+        if let Some(first) = job::latest_of(&ctx.db, caller.account, &mark, since).await? {
+            tracing::info!(job.id = %first, "job {first} is asked for again");
+            return Ok(Ordered::new(caller.account, &Accepted::repeat(first)));
+        }
+    }
+    let accepted = submission::submit(ctx, caller, headers, new.marked(mark), body_hash).await?;
+    Ok(Ordered::new(caller.account, &accepted))
+}
+
+/// Whether a client sends a request once more by itself. One that sends a key is known by that.
+fn is_repeated(headers: &HeaderMap) -> bool {
+    let number = headers.get(RETRY_COUNT).and_then(|number| number.to_str().ok()?.parse::<u32>().ok());
+    number.is_some_and(|number| number > 0) && !headers.contains_key("idempotency-key")
+}
+
+impl Ordered {
+    fn new(account: AccountId, accepted: &Accepted) -> Self {
+        Self { account, job: accepted.job, is_repeat: accepted.is_repeat(), rate: accepted.rate }
+    }
+
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    /// Why it did not succeed; 503 when this process stops before it ends.
+    pub async fn succeeded(&self, ctx: &Ctx) -> Result<Job, OpenAiError> {
+        let mut watch = Watch::begin(ctx, self.account, self.job);
+        let job = tokio::select! {
+            job = watch.end() => job?,
+            () = farewell(ctx.process.clone()) => return Err(OpenAiError::stopping()),
+        };
+        if job.output.is_some() { Ok(job) } else { Err(OpenAiError::of_job(&job)) }
+    }
+
+    /// Says in the headers of an answer which job it is about, whether it is a repeat, and how the account's rate stands.
+    pub fn sign(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        if let Ok(job) = HeaderValue::from_str(&self.job.to_string()) {
+            headers.insert(KILN_JOB, job);
+        }
+        if self.is_repeat {
+            headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        }
+        if let Some(rate) = self.rate {
+            limit::show(headers, rate);
+        }
+        response
+    }
+}
+
+/// Waits for the end of a job and answers with the JSON that `show` makes of it.
+///
+/// # Errors
+/// As [`Ordered::succeeded`], or what `show` says, as long as nothing has been sent.
+pub async fn answer<S, F>(ctx: &Ctx, ordered: &Ordered, show: S) -> Result<Response, OpenAiError>
+where
+    S: FnOnce(Ctx, Job) -> F + Send + 'static,
+    F: Future<Output = Result<Value, OpenAiError>> + Send + 'static,
+{
+    let (ctx, waited_for) = (ctx.clone(), ordered.clone());
+    let mut made: Making = async move {
+        let job = waited_for.succeeded(&ctx).await?;
+        show(ctx, job).await
+    }
+    .boxed();
+    let response = match tokio::time::timeout(SILENCE, &mut made).await {
+        Ok(made) => Json(made?).into_response(),
+        Err(_) => patiently(made),
+    };
+    Ok(ordered.sign(response))
+}
+
+/// An answer on its way.
+type Making = BoxFuture<'static, Result<Value, OpenAiError>>;
+
+/// An answer that has begun: white space until it is there.
+fn patiently(made: Making) -> Response {
+    let pieces = stream::unfold(Some(made), |made| async move {
+        let mut made = made?;
+        Some(match tokio::time::timeout(HEARTBEAT, &mut made).await {
+            Err(_) => (Ok(Bytes::from_static(b"\n")), Some(made)),
+            Ok(Ok(value)) => (Ok(Bytes::from(value.to_string())), None),
+            Ok(Err(error)) => {
+                tracing::info!(?error, "an answer that had begun is broken off");
+                (Err(io::Error::other("the job did not succeed")), None)
+            }
+        })
+    });
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (kind, Body::from_stream(pieces)).into_response()
+}
