@@ -7,12 +7,14 @@ pub mod access;
 mod access_token;
 pub mod config;
 mod error;
+mod form;
 pub mod http;
 pub mod limit;
 mod page;
 mod people;
 mod request;
 mod sheet;
+pub mod uploads;
 
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ use shared::{
 pub use error::ApiError;
 pub use limit::Limits;
 pub use people::People;
+pub use uploads::{UploadLimits, Uploads};
 
 /// What handlers need, as each request has it: a request passes it on several times.
 pub type Ctx = Arc<Parts>;
@@ -63,7 +66,7 @@ pub struct Parts {
     pub standings: Standings,
     /// Shows jobs to their owners.
     pub renderer: Renderer,
-    /// Asked for its health.
+    /// Where uploads go; signs for what is fetched, and is asked for its health.
     pub storage: Storage,
     /// Knows where providers ring.
     pub doorbell: Doorbell,
@@ -79,6 +82,8 @@ pub struct Parts {
     pub metrics: Option<PrometheusHandle>,
     /// How often one address may ask.
     pub limits: Limits,
+    /// How much may be sent in, and what is on its way.
+    pub uploads: Uploads,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
     pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Parts, People, config::Http, http};
+use api::{Parts, People, Uploads, config::Http, http};
 use shared::{
     account::Keyring,
     catalog::Catalog,
@@ -52,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         process: process.clone(),
         metrics: Some(metrics),
         limits: settings.limits,
+        uploads: Uploads::new(settings.uploads),
         trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
     });

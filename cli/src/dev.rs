@@ -250,6 +250,7 @@ impl Stack {
             process: self.process.clone(),
             metrics: Some(metrics),
             limits: api::Limits::default(),
+            uploads: api::Uploads::new(api::UploadLimits::default()),
             trusted_proxies: 0,
             allow_private_addresses: true,
         });

@@ -8,6 +8,7 @@ mod billing;
 mod callbacks;
 mod events;
 mod fields;
+mod files;
 mod health;
 mod jobs;
 mod keys;
@@ -27,6 +28,7 @@ mod routing;
 mod submission;
 mod telemetry;
 mod transactions;
+mod upload;
 mod usage;
 mod watch;
 
@@ -51,6 +53,7 @@ use crate::{
     access::{self, Access},
     limit,
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
+    uploads::FORM_BYTES_MAX,
 };
 use route::Route;
 use shared::{account::Permission, process::Process};
@@ -84,7 +87,32 @@ fn routes() -> Vec<Route> {
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
         Route::post("/v1/chat/completions", Needs(P::JobsWrite), openai::chat::create)
             .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/embeddings", Needs(P::JobsWrite), openai::embeddings::create)
+            .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/moderations", Needs(P::JobsWrite), openai::moderations::create)
+            .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/images/generations", Needs(P::JobsWrite), openai::images::generate)
+            .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/images/edits", Needs(P::JobsWrite), openai::images::edit)
+            .with_body(openai::FORM_BYTES_MAX),
+        Route::post("/v1/audio/speech", Needs(P::JobsWrite), openai::speech::create)
+            .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/audio/transcriptions", Needs(P::JobsWrite), openai::transcriptions::create)
+            .with_body(openai::FORM_BYTES_MAX),
+        Route::post("/v1/videos", Needs(P::JobsWrite), openai::videos::create)
+            .with_body(openai::FORM_BYTES_MAX),
+        Route::get("/v1/videos", Needs(P::JobsRead), openai::videos::list),
+        Route::get("/v1/videos/{id}", Needs(P::JobsRead), openai::videos::retrieve),
+        Route::delete("/v1/videos/{id}", Needs(P::JobsWrite), openai::videos::remove),
+        Route::get("/v1/videos/{id}/content", Needs(P::JobsRead), openai::videos::content),
+        Route::post("/v1/videos/{id}/remix", Needs(P::JobsWrite), openai::videos::remix)
+            .with_body(JOB_BODY_LIMIT_BYTES),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
+        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX),
+        Route::get("/v1/files", Needs(P::JobsRead), files::list),
+        Route::get("/v1/files/{id}", Needs(P::JobsRead), files::show),
+        Route::get("/v1/files/{id}/content", Needs(P::JobsRead), files::content),
+        Route::delete("/v1/files/{id}", Needs(P::JobsWrite), files::remove),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),
         Route::get("/v1/billing/balance", Needs(P::BillingRead), billing::balance),

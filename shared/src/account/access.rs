@@ -119,9 +119,9 @@ macro_rules! permissions {
 }
 
 permissions! {
-    /// Submit, cancel and quote jobs.
+    /// Submit, cancel and quote jobs; send in files for them, and delete those.
     JobsWrite = "jobs:write": [Owner Admin Developer] [],
-    /// See jobs and their results.
+    /// See jobs, their results, and files that were sent in.
     JobsRead = "jobs:read": [Owner Admin Developer Viewer] [],
     /// See what the account is.
     AccountRead = "account:read": [Owner Admin Developer Viewer] [],

@@ -9,6 +9,7 @@ mod cancel;
 mod checkpoint;
 mod claim;
 mod close;
+mod discard;
 mod doorbell;
 mod floors;
 mod lease;
@@ -28,6 +29,7 @@ pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Misses, Output, StoredFile};
 pub use claim::{Claim, Claimed, claim, promote};
 pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
+pub use discard::discard;
 pub use doorbell::{Doorbell, ring};
 pub use floors::Floors;
 pub use lease::{

@@ -144,6 +144,7 @@ async fn has_more(conn: &mut PgConnection, account: AccountId) -> Result<bool, s
                           where account_id = $1
                             and (status = 'open' or input <> '{}' or output is not null or metadata <> '{}'))
                   or exists (select from jobs j join files f on f.job_id = j.id where j.account_id = $1)
+                  or exists (select from uploads where account_id = $1)
                   or exists (select from exports
                              where account_id = $1 and (status = 'pending' or storage_key is not null)) as "more!""#,
         account.0

@@ -30,29 +30,14 @@ fn request(alice: &Account, body: &Value) -> RequestBuilder {
     alice.http.post(format!("{}{PATH}", alice.base)).bearer_auth(&alice.key).json(body)
 }
 
-/// What comes of a request while workers work.
-async fn worked<T>(app: &TestApp, asked: impl Future<Output = T>) -> T {
-    tokio::pin!(asked);
-    loop {
-        let work = async {
-            app.drain().await;
-            tokio::task::yield_now().await;
-        };
-        tokio::select! {
-            answer = &mut asked => return answer,
-            () = work => {}
-        }
-    }
-}
-
 async fn ask(app: &TestApp, alice: &Account, body: Value) -> Answer {
-    worked(app, alice.post(PATH, body)).await
+    app.worked(alice.post(PATH, body)).await
 }
 
 /// All events of a streamed chat.
 async fn stream(app: &TestApp, alice: &Account, mut body: Value) -> Vec<Heard> {
     body["stream"] = json!(true);
-    worked(app, async { Events::of(request(alice, &body)).await.rest().await }).await
+    app.worked(async { Events::of(request(alice, &body)).await.rest().await }).await
 }
 
 /// The chunks of a stream that came to its end.
@@ -284,7 +269,7 @@ async fn a_client_that_repeats_a_request_by_itself_gets_the_same_job() {
     let alice = app.account(10_000).await;
     let send = async |body: &Value, number: &str| {
         let headers = [("x-stainless-retry-count", number)];
-        worked(&app, alice.send(Method::POST, PATH, &headers, Some(body))).await
+        app.worked(alice.send(Method::POST, PATH, &headers, Some(body))).await
     };
     let body = chat("gpt-4o", "once", json!({}));
     let first = send(&body, "0").await;
@@ -300,7 +285,7 @@ async fn a_client_that_repeats_a_request_by_itself_gets_the_same_job() {
     assert_eq!(alice.tokens().await, (7000, 0));
     let bob = app.key(alice.id, shared::account::KeyRole::Member).await;
     let headers = [("x-stainless-retry-count", "1")];
-    let theirs = worked(&app, bob.send(Method::POST, PATH, &headers, Some(&body))).await;
+    let theirs = app.worked(bob.send(Method::POST, PATH, &headers, Some(&body))).await;
     assert_ne!(theirs.json["id"], on_purpose.json["id"], "another key's request is another");
     app.finish().await;
 }
@@ -311,7 +296,7 @@ async fn a_repeat_of_what_was_given_up_is_made_and_of_what_was_refused_is_refuse
     let alice = app.account(10_000).await;
     let send = async |body: &Value, number: &str| {
         let headers = [("x-stainless-retry-count", number)];
-        worked(&app, alice.send(Method::POST, PATH, &headers, Some(body))).await
+        app.worked(alice.send(Method::POST, PATH, &headers, Some(body))).await
     };
     let given_up = chat("deepseek", "given up", json!({}));
     let cancel = async {
@@ -342,7 +327,7 @@ async fn a_chat_with_an_idempotency_key_is_answered_from_its_first_job() {
     let body = chat("gpt-4o", "keyed", json!({ "metadata": { "a": "b" } }));
     let headers = [("Idempotency-Key", "k-1")];
     let sent = join_all((0..3).map(|_| alice.send(Method::POST, PATH, &headers, Some(&body))));
-    let answers = worked(&app, sent).await;
+    let answers = app.worked(sent).await;
     let ids: Vec<_> = answers.iter().map(|answer| &answer.json["id"]).collect();
     assert!(ids[0].is_string() && ids.iter().all(|id| *id == ids[0]), "{answers:?}");
     assert_eq!(alice.tokens().await, (9000, 0));

@@ -52,6 +52,8 @@ pub struct Settings {
     pub timing: config::Queue,
     /// None, unless a test is about them.
     pub limits: api::Limits,
+    /// Those of a deployment that says nothing.
+    pub uploads: api::UploadLimits,
     /// What new people agree to and get.
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
@@ -66,6 +68,7 @@ impl Default for Settings {
             allow_private: true,
             timing: config::Queue::default(),
             limits: api::Limits::default(),
+            uploads: api::UploadLimits::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
             moderation: Moderation::default(),
@@ -179,6 +182,7 @@ impl TestApp {
             process: process.clone(),
             metrics: None,
             limits: settings.limits,
+            uploads: api::Uploads::new(settings.uploads),
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         });
@@ -335,6 +339,21 @@ impl TestApp {
             self.clock.advance_to(next.max(self.now() + TimeDelta::seconds(1)));
         }
         panic!("the queue does not drain");
+    }
+
+    /// What comes of a request while workers work.
+    pub async fn worked<T>(&self, asked: impl Future<Output = T>) -> T {
+        tokio::pin!(asked);
+        loop {
+            let work = async {
+                self.drain().await;
+                tokio::task::yield_now().await;
+            };
+            tokio::select! {
+                answer = &mut asked => return answer,
+                () = work => {}
+            }
+        }
     }
 
     /// As [`TestApp::drain`], but the worker dies the first time it comes to `station`; whether it ever did.

@@ -9,7 +9,32 @@
 mod asked;
 pub mod chat;
 mod completion;
+mod content;
+pub mod embeddings;
 pub mod error;
+mod fit;
+mod form;
+pub mod images;
+pub mod moderations;
 pub mod run;
+mod sent;
+mod shape;
+pub mod speech;
 mod stream;
 pub mod told;
+pub mod transcriptions;
+mod video;
+pub mod videos;
+
+use error::OpenAiError;
+use shared::job::Job;
+
+use crate::ApiError;
+
+pub use sent::FORM_BYTES_MAX;
+
+/// The answer where a job ended well and its output is not what its task makes: a fault of ours.
+fn unreadable(job: &Job) -> OpenAiError {
+    tracing::error!(job.id = %job.id, task = job.task, "the output of {} is not what its task makes", job.id);
+    ApiError::internal().into()
+}

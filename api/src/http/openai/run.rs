@@ -11,17 +11,19 @@
 use std::{io, time::Duration};
 
 use axum::{
-    Json,
     body::Body,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use chrono::TimeDelta;
-use futures::{FutureExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde_json::Value;
 
-use super::error::OpenAiError;
+use super::{content::Text, error::OpenAiError};
 use crate::{
     Ctx,
     http::{
@@ -40,6 +42,7 @@ use shared::{
     id::{AccountId, JobId},
     job::{self, Job, Mark},
     rate::RateState,
+    storage::Storage,
 };
 
 /// Names the job that a request became.
@@ -113,6 +116,11 @@ impl Ordered {
         Self { account, job: accepted.job, is_repeat: accepted.is_repeat(), rate: accepted.rate }
     }
 
+    /// Whether nothing new was made.
+    pub fn is_repeat(&self) -> bool {
+        self.is_repeat
+    }
+
     /// Waits for the end of the job.
     ///
     /// # Errors
@@ -142,44 +150,50 @@ impl Ordered {
     }
 }
 
-/// Waits for the end of a job and answers with the JSON that `show` makes of it.
+/// Waits for the end of a job and answers with the JSON that `show` makes of it, with or without files in it.
 ///
 /// # Errors
 /// As [`Ordered::succeeded`], or what `show` says, as long as nothing has been sent.
-pub async fn answer<S, F>(ctx: &Ctx, ordered: &Ordered, show: S) -> Result<Response, OpenAiError>
+pub async fn answer<S, F, T>(ctx: &Ctx, ordered: &Ordered, show: S) -> Result<Response, OpenAiError>
 where
     S: FnOnce(Ctx, Job) -> F + Send + 'static,
-    F: Future<Output = Result<Value, OpenAiError>> + Send + 'static,
+    F: Future<Output = Result<T, OpenAiError>> + Send + 'static,
+    T: Into<Text> + Send + 'static,
 {
-    let (ctx, waited_for) = (ctx.clone(), ordered.clone());
+    let (waiting, waited_for) = (ctx.clone(), ordered.clone());
     let mut made: Making = async move {
-        let job = waited_for.succeeded(&ctx).await?;
-        show(ctx, job).await
+        let job = waited_for.succeeded(&waiting).await?;
+        show(waiting, job).await.map(|made| -> Text { made.into() })
     }
     .boxed();
-    let response = match tokio::time::timeout(SILENCE, &mut made).await {
-        Ok(made) => Json(made?).into_response(),
-        Err(_) => patiently(made),
+    let body = match tokio::time::timeout(SILENCE, &mut made).await {
+        Ok(made) => made?.into_body(ctx.storage.clone()),
+        Err(_) => Body::from_stream(patiently(made, ctx.storage.clone())),
     };
-    Ok(ordered.sign(response))
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok(ordered.sign((kind, body).into_response()))
 }
 
 /// An answer on its way.
-type Making = BoxFuture<'static, Result<Value, OpenAiError>>;
+type Making = BoxFuture<'static, Result<Text, OpenAiError>>;
 
 /// An answer that has begun: white space until it is there.
-fn patiently(made: Making) -> Response {
-    let pieces = stream::unfold(Some(made), |made| async move {
-        let mut made = made?;
+fn patiently(made: Making, storage: Storage) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(Some((made, storage)), |waiting| async move {
+        let (mut made, storage) = waiting?;
         Some(match tokio::time::timeout(HEARTBEAT, &mut made).await {
-            Err(_) => (Ok(Bytes::from_static(b"\n")), Some(made)),
-            Ok(Ok(value)) => (Ok(Bytes::from(value.to_string())), None),
+            Err(_) => (once(Ok(Bytes::from_static(b"\n"))), Some((made, storage))),
+            Ok(Ok(text)) => (text.pieces(storage), None),
             Ok(Err(error)) => {
                 tracing::info!(?error, "an answer that had begun is broken off");
-                (Err(io::Error::other("the job did not succeed")), None)
+                (once(Err(io::Error::other("the job did not succeed"))), None)
             }
         })
-    });
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (kind, Body::from_stream(pieces)).into_response()
+    })
+    .flatten()
+}
+
+/// A stream of one piece.
+fn once(piece: io::Result<Bytes>) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::iter([piece]).boxed()
 }

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use super::{ROWS, Read, place};
 use crate::{
-    id::{AccountId, ExportId, JobId, KeyId, NoticeId, UserId},
+    id::{AccountId, ExportId, FileId, JobId, KeyId, NoticeId, UserId},
     privacy::Page,
 };
 
@@ -70,6 +70,33 @@ pub(in crate::privacy) async fn jobs(
     .fetch_all(db)
     .await?;
     Ok(Page::of(found, JOBS, |row| place(row.id.0)))
+}
+
+#[derive(Serialize)]
+struct Upload {
+    id: FileId,
+    name: String,
+    purpose: Option<String>,
+    mime_type: String,
+    size_bytes: i64,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+pub(in crate::privacy) async fn uploads(db: &PgPool, account: AccountId, after: Option<&str>) -> Read {
+    let found = sqlx::query_as!(
+        Upload,
+        r#"select id as "id: _", name, purpose, mime_type, size_bytes, created_at, expires_at
+           from uploads
+           where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after,
+        ROWS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Page::of(found, ROWS, |row| place(row.id.0)))
 }
 
 #[derive(Serialize)]
