@@ -17,8 +17,9 @@ use shared::address::{check_url, is_public};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence in the middle of an answer; adapters set a limit for each whole call as well.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest silence before and in the middle of an answer; longer than any limit that adapters set for a whole call, or it would
+/// cut those off.
+const READ_TIMEOUT: Duration = Duration::from_secs(330);
 /// Most redirects followed when fetching a file.
 const REDIRECTS: usize = 5;
 /// What we call ourselves.

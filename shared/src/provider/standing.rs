@@ -55,9 +55,7 @@ pub struct Seen {
 /// How a route stands, as routing asks it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// It mostly fails: no new work but a probe.
-    pub is_open: bool,
-    /// Until when none at all; past that, one job may try it.
+    /// It mostly failed: it takes no work until then, and then one job that tries it.
     pub open_until: Option<DateTime<Utc>>,
     /// How long a result takes lately, from submit to its arrival.
     pub latency: Option<Duration>,
@@ -67,7 +65,14 @@ pub struct Standing {
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { is_open: false, open_until: None, latency: None, reliability: 1.0 }
+        Self { open_until: None, latency: None, reliability: 1.0 }
+    }
+}
+
+impl Standing {
+    /// Whether the route takes no work now. One whose pause is over may be chosen: whoever comes first tries it.
+    pub fn is_open(&self, now: DateTime<Utc>) -> bool {
+        self.open_until.is_some_and(|until| until > now)
     }
 }
 
@@ -119,7 +124,7 @@ impl State {
             // It works again.
             Some(_) if seen.good > 0 && seen.bad == 0 => self.close(),
             // The probe failed; what was under way when it opened says nothing new.
-            Some(until) if seen.bad > 0 && now >= until => self.open(now),
+            Some(until) if seen.bad > 0 && now >= until && self.probe_until.is_some() => self.open(now),
             None if self.bad >= FAILURES && self.bad > self.good => self.open(now),
             _ => {}
         }
@@ -141,7 +146,6 @@ impl State {
     fn standing(&self) -> Standing {
         let all = self.succeeded + self.failed;
         Standing {
-            is_open: self.open_until.is_some(),
             // Whoever tries it now is not to be joined.
             open_until: self.open_until.max(self.probe_until.filter(|_| self.open_until.is_some())),
             latency: self.latency_ms.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1000.0)),
@@ -251,6 +255,21 @@ pub async fn take_probe(db: &PgPool, route: &Route, now: DateTime<Utc>) -> Resul
     Ok(taken.rows_affected() == 1)
 }
 
+/// Lets another job try an open route: the one that was to try it learned nothing of it.
+///
+/// # Errors
+/// When the database fails; another may try when the first one's time is over.
+pub async fn release_probe(db: &PgPool, route: &Route) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update provider_routes set probe_until = null where provider = $1 and upstream_model = $2 and probe_until is not null",
+        route.provider,
+        route.upstream_model,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// How every route stands that was ever used.
 ///
 /// # Errors
@@ -340,6 +359,8 @@ mod tests {
     fn check(sights: &[(i64, u32, u32)], expected: &[Option<i64>]) {
         let mut state = State::unknown(at(0));
         let rests = sights.iter().map(|(second, good, bad)| {
+            // Whoever comes after the pause has asked to try it.
+            state.probe_until = state.open_until.filter(|until| at(*second) >= *until);
             state = state.clone().after(&seen(*good, *bad), at(*second));
             state.standing().open_until.map(|until| (until - at(0)).num_seconds())
         });

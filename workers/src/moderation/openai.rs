@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Moderator, Unavailable, Verdict};
 use crate::{
+    blame,
     keychain::{Choice, Keychain},
     providers::{Call, ErrorClass, Provider, Providers, Step, openai},
 };
@@ -35,11 +36,10 @@ impl OpenAi {
     /// The model that is asked.
     pub const MODEL: &str = "omni-moderation-latest";
 
-    /// The moderator, where there is a key of ours that may work.
+    /// The moderator, where there is a key of ours.
     pub fn with_key(providers: &Providers, keychain: &Keychain) -> Option<Self> {
         let provider = providers.get(openai::VENDOR.name)?.clone();
-        let choice = keychain.choose(provider.name(), Self::MODEL);
-        (!matches!(choice, Choice::None)).then(|| Self { provider, keychain: keychain.clone() })
+        keychain.has(provider.name()).then(|| Self { provider, keychain: keychain.clone() })
     }
 
     async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
@@ -47,8 +47,10 @@ impl OpenAi {
             return Err(Unavailable::new("no key works"));
         };
         // The call has no reference of its own: nobody would look up what costs nothing.
-        let call =
-            Call { key: key.secret, ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "") };
+        let call = Call {
+            key: key.secret.clone(),
+            ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
+        };
         match self.provider.submit(&call).await {
             Ok(Step::Done(made)) => match &made.extra {
                 Some(judged) => Ok(verdict(judged)),
@@ -58,6 +60,11 @@ impl OpenAi {
             Err(error) if error.class == ErrorClass::Refused => Ok(Verdict::flagged(UNNAMED)),
             // The class alone: the vendor's words may quote the text.
             Err(error) => {
+                if let Some(cause) = blame::cause(error.class) {
+                    self.keychain
+                        .rest(self.provider.name(), &key, Self::MODEL, cause, error.retry_after)
+                        .await;
+                }
                 let why = format!("{:?}", error.class);
                 Err(Unavailable { why, retry_after: error.retry_after })
             }

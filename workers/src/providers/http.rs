@@ -189,8 +189,10 @@ fn class_of_status(status: StatusCode, is_json: bool, stake: Stake) -> ErrorClas
         },
         409 => ErrorClass::Unavailable,
         429 => ErrorClass::RateLimited,
-        408 | 500.. if is_json => ErrorClass::Unavailable,
-        408 | 500.. => stake.unanswered(),
+        // Somebody waited in vain for somebody else, who may have the work, in whatever form that is told.
+        408 | 504 | 520..=527 => stake.unanswered(),
+        500.. if is_json => ErrorClass::Unavailable,
+        500.. => stake.unanswered(),
         400..500 => ErrorClass::BadInput,
         _ => ErrorClass::Unavailable,
     }
@@ -395,6 +397,9 @@ mod tests {
         check_class(503, true, Stake::Submit, ErrorClass::Unavailable);
         check_class(503, false, Stake::Submit, ErrorClass::Ambiguous);
         check_class(524, false, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(504, true, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(408, true, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(504, true, Stake::Ask, ErrorClass::Unavailable);
         check_class(502, false, Stake::Ask, ErrorClass::Unavailable);
         check_class(401, false, Stake::Submit, ErrorClass::Auth);
         check_class(402, true, Stake::Submit, ErrorClass::Quota);
