@@ -22,7 +22,7 @@ pub fn is_keys(class: ErrorClass) -> bool {
 }
 
 /// Why a key rests after a failure of this class.
-pub fn cause(class: ErrorClass) -> Option<Cause> {
+fn cause(class: ErrorClass) -> Option<Cause> {
     match class {
         ErrorClass::RateLimited => Some(Cause::RateLimited),
         ErrorClass::Quota => Some(Cause::Quota),
@@ -64,6 +64,6 @@ pub fn result(ctx: &Ctx, claimed: &Claimed, kept: &Result<Output, ResultError>, 
         Ok(_) => ctx.health.succeeded(&claimed.provider, &claimed.upstream_model, took),
         Err(ResultError::Unusable(_)) => ctx.health.failed(&claimed.provider, &claimed.upstream_model),
         // It may still come, or the trouble is ours.
-        Err(ResultError::Download(_) | ResultError::Storage(_)) => {}
+        Err(ResultError::Download(_) | ResultError::Forbidden(_) | ResultError::Storage(_)) => {}
     }
 }

@@ -305,13 +305,15 @@ pub fn classify_result(
             let misses = Misses { blind: 0, undelivered: misses.undelivered.saturating_add(1) };
             Outcome::Wait(another_look(provider_ref, misses, now + look_again(misses.undelivered)))
         }
+        // Made again, it would be at such an address again.
+        (ResultError::Forbidden(_), _) => Outcome::Fail(unusable()),
         _ => remade(cost_usd, tries, now),
     }
 }
 
-/// A result of no use, which will be billed all the same: made again where that costs little, else this provider has failed.
+/// A result of no use, which will be billed all the same: made again, but what is dear only once.
 fn remade(cost_usd: Decimal, tries: u16, now: DateTime<Utc>) -> Outcome {
-    if cost_usd > TWICE_MAX_USD {
+    if cost_usd > TWICE_MAX_USD && tries > 0 {
         return Outcome::Fail(unusable());
     }
     retry(now + backoff(tries), Resume::Anew, unusable())

@@ -79,7 +79,7 @@ impl Parts {
             health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),
             providers,
-            web: Web::new(self.allow_private)?,
+            web: Web::new(self.allow_private)?.trusting(self.vendors.base_urls()),
             db: self.db,
             clock: self.clock,
             wakes: self.wakes,

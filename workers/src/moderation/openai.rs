@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Moderator, Unavailable, Verdict};
 use crate::{
     blame,
-    keychain::{Choice, Keychain},
+    keychain::{Choice, Key, Keychain},
     providers::{Call, ErrorClass, Provider, Providers, Step, openai},
 };
 
@@ -42,33 +42,43 @@ impl OpenAi {
         keychain.has(provider.name()).then(|| Self { provider, keychain: keychain.clone() })
     }
 
+    /// Asks by one key after the other, as long as what goes wrong is the key's.
     async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
-        let Choice::Key(key) = self.keychain.choose(self.provider.name(), Self::MODEL) else {
-            return Err(Unavailable::new("no key works"));
-        };
+        let (mut tried, mut failure) = (Vec::new(), Unavailable::new("no key works"));
+        while let Choice::Key(key) = self.keychain.choose_but(self.provider.name(), Self::MODEL, &tried) {
+            tried.push(key.id);
+            match self.ask_by(&key, pieces).await {
+                Ok(verdict) => return verdict,
+                Err(theirs) => failure = theirs,
+            }
+        }
+        Err(failure)
+    }
+
+    /// What is said by this key; an error is the key's alone.
+    async fn ask_by(&self, key: &Key, pieces: &[&str]) -> Result<Result<Verdict, Unavailable>, Unavailable> {
         // The call has no reference of its own: nobody would look up what costs nothing.
         let call = Call {
             key: key.secret.clone(),
             ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
         };
-        match self.provider.submit(&call).await {
+        Ok(match self.provider.submit(&call).await {
             Ok(Step::Done(made)) => match &made.extra {
                 Some(judged) => Ok(verdict(judged)),
                 None => Err(Unavailable::new("an answer without a judgement")),
             },
             Ok(Step::Pending(_)) => Err(Unavailable::new("a promise in place of a judgement")),
             Err(error) if error.class == ErrorClass::Refused => Ok(Verdict::flagged(UNNAMED)),
-            // The class alone: the vendor's words may quote the text.
             Err(error) => {
-                if let Some(cause) = blame::cause(error.class) {
-                    self.keychain
-                        .rest(self.provider.name(), &key, Self::MODEL, cause, error.retry_after)
-                        .await;
+                // The class alone: the vendor's words may quote the text.
+                let unavailable =
+                    Unavailable { why: error.class.word().to_owned(), retry_after: error.retry_after };
+                if blame::is_keys(error.class) {
+                    return Err(unavailable);
                 }
-                let why = format!("{:?}", error.class);
-                Err(Unavailable { why, retry_after: error.retry_after })
+                Err(unavailable)
             }
-        }
+        })
     }
 }
 

@@ -63,9 +63,14 @@ fn what_is_dear_is_not_made_twice() {
     ] {
         assert_eq!(after_ambiguity(policy, cost_usd), expected, "{policy:?} {cost_usd}");
     }
+    let forbidden = ResultError::Forbidden("must be an https URL".into());
+    let task = Some(("t1", Misses::default()));
+    assert!(matches!(classify_result(&forbidden, task, Decimal::ZERO, 0, at()), Outcome::Fail(_)));
     let broken = ResultError::Unusable("it has one second".into());
-    for (cost_usd, is_final) in [(Decimal::new(25, 2), false), (Decimal::ONE, true)] {
-        let outcome = classify_result(&broken, None, cost_usd, 0, at());
+    for (cost_usd, tries, is_final) in
+        [(Decimal::new(25, 2), 3, false), (Decimal::ONE, 0, false), (Decimal::ONE, 1, true)]
+    {
+        let outcome = classify_result(&broken, None, cost_usd, tries, at());
         assert_eq!(matches!(outcome, Outcome::Fail(_)), is_final, "{cost_usd}: {outcome:?}");
     }
 }

@@ -238,11 +238,12 @@ pub fn read(completion: Completion) -> Result<Artifacts, ProviderError> {
     let choice: Choice = serde_json::from_value(first.clone())
         .map_err(|_| broken("the first choice of the completion is not one"))?;
     let Message { content, refusal, tool_calls, reasoning, reasoning_content } = choice.message;
-    let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) else {
-        return Err(ProviderError::new(ErrorClass::Ambiguous, "the answer does not say that it is whole"));
-    };
+    let reason = choice.finish_reason.unwrap_or_default();
     if reason == "content_filter" || refusal.is_some_and(|words| !words.is_empty()) {
         return Err(ProviderError::new(ErrorClass::Refused, "the model refused to answer"));
+    }
+    if reason.is_empty() {
+        return Err(ProviderError::new(ErrorClass::Ambiguous, "the answer does not say that it is whole"));
     }
     // OpenRouter's and DeepSeek's words for an answer that was given up half way; it may have been billed.
     if reason == "error" || reason == "insufficient_system_resource" {
@@ -328,7 +329,10 @@ mod tests {
         check_answer(say(json!("half"), "insufficient_system_resource"), Err(ErrorClass::Ambiguous));
         check_answer(json!([]), Err(ErrorClass::Broken));
         check_answer(json!([{"message": {"content": null, "refusal": "no"}}]), Err(ErrorClass::Refused));
-        check_answer(json!([{"message": {"content": null, "tool_calls": [{"id": "a"}]}}]), Ok(""));
+        let calls = |reason: Option<&str>| json!([{"message": {"content": null, "tool_calls": [{"id": "a"}]}, "finish_reason": reason}]);
+        check_answer(calls(Some("tool_calls")), Ok(""));
+        check_answer(calls(None), Err(ErrorClass::Ambiguous));
+        check_answer(say(json!(""), "stop"), Err(ErrorClass::Broken));
     }
 
     #[test]

@@ -139,7 +139,8 @@ fn step(answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
     }
     let id = match known {
         // Whatever it says in words, a task that has no picture yet is at work.
-        Some(id) => id.to_owned(),
+        Some(id) if answer.status.as_u16() == 202 => id.to_owned(),
+        Some(id) => answer.json::<Taken>().map(|_| id.to_owned())?,
         None => answer.json::<Taken>()?.id,
     };
     if id.is_empty() {
