@@ -1,6 +1,6 @@
 //! Pictures and picture tools: OpenAI, Stability, Recraft, remove.bg, and what this program makes by itself.
 //!
-//! Tools without a prompt are told apart by the size of the picture they are given, which the simulator puts into its ledger.
+//! Tools without a prompt are told apart by the size of their picture, which the simulator puts into its ledger.
 
 use std::io::Cursor;
 
@@ -17,7 +17,7 @@ use workers::{
 use super::house::House;
 use crate::support::{Account, TestApp};
 
-const SUCCEEDED: (&str, Option<&str>) = ("succeeded", None);
+const SUCCEEDED: (&str, Option<&str>) = super::SUCCEEDED;
 const REFUSED: (&str, Option<&str>) = ("failed", Some("content_refused"));
 const REJECTED: (&str, Option<&str>) = ("failed", Some("provider_rejected_input"));
 const UNAVAILABLE: (&str, Option<&str>) = ("failed", Some("provider_unavailable"));
@@ -332,7 +332,7 @@ async fn a_result_that_cannot_be_used_is_never_charged() {
     for subject in [GPT, RECRAFT, CRISP, REMOVEBG] {
         cases.push((subject, json!({ "fault": "no_result" }), UNUSABLE, 5));
     }
-    // A good picture that nobody ordered: of another size than was asked for, or of another shape than the one sent in.
+    // A good picture that nobody ordered, of another size or shape.
     for subject in [GPT, CREATIVE, CRISP, REMOVEBG] {
         cases.push((subject, json!({ "fault": "odd", "times": 1 }), SUCCEEDED, 2));
     }
@@ -426,10 +426,9 @@ async fn a_picture_ends_well_wherever_its_worker_dies() {
             assert!(app.drain_crashing_at(station).await, "{subject:?} {station:?} is on the way");
             // A dear one that may have been sent is not sent again.
             let is_lost = lasts && [Station::Intended, Station::Answered].contains(&station);
-            let (ends, left) =
-                if is_lost { ("failed", PLENTY) } else { ("succeeded", PLENTY - subject.price) };
+            let (ends, price) = if is_lost { ("failed", 0) } else { ("succeeded", subject.price) };
             assert_eq!(alice.job(id).await["status"], ends, "{subject:?} {station:?}");
-            assert_eq!(alice.tokens().await, (left, 0), "{subject:?} {station:?}");
+            assert_eq!(alice.tokens().await, (PLENTY - price, 0), "{subject:?} {station:?}");
             // Made again only where it died with the answer in hand and unsaved; of a task, with its id.
             let unsaved = [Station::Answered, Station::Stored];
             let limit =
