@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 
-use crate::limit::{IP_REGISTRATIONS_PER_HOUR, IP_REQUESTS_PER_HOUR, Limits};
+use crate::{
+    limit::{IP_REGISTRATIONS_PER_HOUR, IP_REQUESTS_PER_HOUR, Limits},
+    uploads::{QUOTA_MEGABYTES, UploadLimits},
+};
 use shared::{billing::Tokens, config::parsed};
 
 /// Where and how to listen.
@@ -22,6 +25,9 @@ pub struct Http {
     /// that prove nobody. Looking is free, so whoever polls as told never meets it. 0 is no limit. Default 1000.
     /// `KILN_IP_REGISTRATIONS_PER_HOUR`: how many accounts one address may register. 0 is no limit. Default 10.
     pub limits: Limits,
+    /// `KILN_UPLOAD_QUOTA_MEGABYTES`: how much the files that an account has sent in may take together. 0 is no limit.
+    /// Default 2000.
+    pub uploads: UploadLimits,
 }
 
 impl Http {
@@ -38,6 +44,7 @@ impl Http {
                 parsed("KILN_IP_REQUESTS_PER_HOUR", IP_REQUESTS_PER_HOUR)?,
                 parsed("KILN_IP_REGISTRATIONS_PER_HOUR", IP_REGISTRATIONS_PER_HOUR)?,
             ),
+            uploads: UploadLimits::megabytes(parsed("KILN_UPLOAD_QUOTA_MEGABYTES", QUOTA_MEGABYTES)?),
         })
     }
 }

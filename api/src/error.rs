@@ -3,6 +3,7 @@
 //! Every error body has the same four keys. What went wrong inside us goes to the log with its whole chain and to the
 //! caller only as "our fault"; what went wrong with the request names the field.
 
+mod files;
 mod people;
 
 use axum::{

@@ -26,7 +26,7 @@ use shared::{
     clock::{SharedClock, SystemClock},
     config, db,
     id::AccountId,
-    job::{Doorbell, Medium, Renderer, Submitter},
+    job::{Doorbell, Estimator, Medium, Renderer, Submitter},
     price::{self, Prices},
     process::Process,
     provider::Standings,
@@ -34,6 +34,7 @@ use shared::{
     storage::Storage,
     telemetry,
     wake::Wakes,
+    webhook::Signer,
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -230,6 +231,8 @@ impl Stack {
             timing,
         };
         scheduler::tick::start(&ticking, &self.process);
+        let standings = Standings::start(&self.db, &self.process);
+        let estimator = Estimator::start(&self.db, &standings, &self.catalog, &self.clock, &self.process);
         let door = Arc::new(api::Parts {
             db: self.db.clone(),
             keyring: Keyring::new(&self.db, &self.process),
@@ -238,16 +241,19 @@ impl Stack {
             wakes: self.wakes.clone(),
             catalog: self.catalog.clone(),
             prices: Prices::start(&self.db, &self.catalog, &self.wakes, &self.process).await?,
-            standings: Standings::start(&self.db, &self.process),
-            renderer: self.renderer.clone(),
+            standings,
+            renderer: self.renderer.clone().estimating(estimator.clone()),
+            estimator,
             storage: self.storage.clone(),
             sealer: self.sealer.clone(),
+            webhook_public_key: Signer::new(&self.secret).public_key(),
             people: api::People::new(&self.secret, api::config::People::from_env()?),
             doorbell: Doorbell::new(&self.secret, self.described.url.clone()),
             public_url: self.described.url.clone(),
             process: self.process.clone(),
             metrics: Some(metrics),
             limits: api::Limits::default(),
+            uploads: api::Uploads::new(api::UploadLimits::default()),
             trusted_proxies: 0,
             allow_private_addresses: true,
         });
@@ -273,6 +279,8 @@ impl Stack {
             renderer: self.renderer.clone(),
             web: Web::new(true)?,
             secret: self.secret.clone(),
+            signer: Signer::new(&self.secret),
+            sealer: self.sealer.clone(),
         };
         let (wakes, process, slots) =
             (self.wakes.clone(), self.process.clone(), workers::config::delivery_slots()?);

@@ -18,7 +18,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::order::{self, NewJob};
+use super::{
+    order::{self, NewJob},
+    submission::{self, Accepted, Fate},
+};
 use crate::{
     ApiError, Ctx,
     access::Caller,
@@ -27,8 +30,7 @@ use crate::{
 };
 use shared::{
     id::{AccountId, JobId},
-    job::{self, Cancel, Filter, Job, JobView, Medium, Status, SubmitError, Submitted},
-    wake::Wake,
+    job::{self, Cancel, Filter, Job, JobView, Medium, Status},
 };
 
 /// Longest wait a caller may ask for.
@@ -43,9 +45,6 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// How a request came in, in logs and metrics, when it was answered with the job of an earlier one.
-const REPEAT: &str = "repeat";
-
 /// Accepts a generation request: prices it, holds the tokens, queues it.
 pub async fn create(
     State(ctx): State<Ctx>,
@@ -54,46 +53,26 @@ pub async fn create(
     body: Body<NewJob>,
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
-    let (mut order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()) {
-        Ok(order) => order,
-        Err(refusal) => {
-            // What was accepted once stays so, whatever prices and rights say today.
-            let Some(key) = order::idempotency(&headers, body.hash)? else { return Err(refusal) };
-            let first = match job::first_of(&ctx.db, caller.account, &key).await {
-                Ok(Some(first)) => first,
-                Ok(None) | Err(SubmitError::KeyReused) => return Err(refusal),
-                Err(error) => return Err(error.into()),
-            };
-            let view = await_end(&ctx, caller.account, first, wait.unwrap_or_default()).await?;
-            return Ok(accepted(&view, wait, true));
-        }
-    };
-    order::follow_parent(&ctx, &mut order).await?;
-    let order = Arc::new(order);
-    let receipt = ctx.submitter.submit(&order).await?;
-    let (id, how) = match receipt.submitted {
-        Submitted::New { .. } => {
-            ctx.wakes.send(Wake::Pool(order.medium));
-            (order.job, "new")
-        }
-        Submitted::Cached => {
-            ctx.wakes.send(Wake::Notice);
-            (order.job, "cached")
-        }
-        Submitted::Repeat(id) => (id, REPEAT),
-    };
-    tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, how, "job {id} accepted");
-    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model.clone(), "how" => how).increment(1);
-    let view = match (receipt.submitted, wait) {
+    let taken = submission::submit(&ctx, &caller, &headers, body.value, body.hash).await?;
+    let view = view(&ctx, caller.account, &taken, wait).await?;
+    Ok(accepted(Json(&view).into_response(), &view, wait, &taken))
+}
+
+/// The job that a request became, after waiting for its end as the caller prefers.
+///
+/// # Errors
+/// 503 when the database is away; the request was accepted all the same.
+pub async fn view(
+    ctx: &Ctx,
+    account: AccountId,
+    taken: &Accepted,
+    wait: Option<Duration>,
+) -> Result<JobView, ApiError> {
+    match (&taken.fate, wait) {
         // Nothing is known of it but what was ordered.
-        (Submitted::New { held, created_at }, None) => ctx.renderer.accepted(&order, held, created_at),
-        _ => await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?,
-    };
-    let mut response = accepted(&view, wait, how == REPEAT);
-    if let Some(rate) = receipt.rate {
-        limit::show(response.headers_mut(), rate);
+        (Fate::New { order, held, created_at }, None) => Ok(ctx.renderer.accepted(order, *held, *created_at)),
+        _ => await_end(ctx, account, taken.job, wait.unwrap_or_default()).await,
     }
-    Ok(response)
 }
 
 /// What a request may cost, without making it. It is checked like one that is made.
@@ -107,15 +86,20 @@ pub async fn quote(
     order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
-        "eta_seconds": null, "price_version": order.price_version,
+        "eta_seconds": ctx.estimator.order(&order), "price_version": order.price_version,
     })))
 }
 
-/// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.
-fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response {
+/// A response that shows a job which was asked for: 200 when a caller who waits saw the end, else 202 with a word on where and when
+/// to look.
+pub fn accepted(
+    mut response: Response,
+    view: &JobView,
+    wait: Option<Duration>,
+    taken: &Accepted,
+) -> Response {
     let done = wait.is_some() && view.is_final();
-    let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, Json(view)).into_response();
+    *response.status_mut() = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", view.id())) {
         headers.insert(header::LOCATION, location);
@@ -126,8 +110,11 @@ fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response 
     if let Some(Ok(applied)) = wait.map(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs()))) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
-    if repeated {
+    if taken.is_repeat() {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(rate) = taken.rate {
+        limit::show(headers, rate);
     }
     response
 }
@@ -287,12 +274,16 @@ async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError>
     job::find(&ctx.db, account, id).await?.ok_or_else(unknown)
 }
 
-fn unknown() -> ApiError {
+/// The answer to a job that there is not, or that is another's.
+pub fn unknown() -> ApiError {
     ApiError::not_found("job_not_found", Some("id"), "there is no such job")
 }
 
 /// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.
-fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+///
+/// # Errors
+/// 400 when it is not a number of seconds, or longer than a minute.
+pub fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     for value in headers.get_all("prefer") {
         for preference in value.to_str().unwrap_or_default().split([',', ';']) {
             let Some((name, secs)) = preference.split_once('=') else { continue };

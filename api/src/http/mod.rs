@@ -6,7 +6,11 @@ mod audit;
 mod auth;
 mod billing;
 mod callbacks;
+mod deliveries;
+mod endpoints;
+mod feedback;
 mod fields;
+mod files;
 mod health;
 mod jobs;
 mod keys;
@@ -19,12 +23,16 @@ mod preferences;
 mod prices;
 mod privacy;
 mod reports;
+mod retry;
 mod roster;
 mod route;
 mod routing;
+mod submission;
 mod telemetry;
 mod transactions;
+mod upload;
 mod usage;
+mod webhooks;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -47,6 +55,7 @@ use crate::{
     access::{self, Access},
     limit,
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
+    uploads::FORM_BYTES_MAX,
 };
 use route::Route;
 use shared::account::Permission;
@@ -71,7 +80,25 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
         Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), retry::retry),
+        Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), feedback::give),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
+        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX),
+        Route::get("/v1/files", Needs(P::JobsRead), files::list),
+        Route::get("/v1/files/{id}", Needs(P::JobsRead), files::show),
+        Route::get("/v1/files/{id}/content", Needs(P::JobsRead), files::content),
+        Route::delete("/v1/files/{id}", Needs(P::JobsWrite), files::remove),
+        Route::post("/v1/webhook-endpoints", Needs(P::WebhooksWrite), endpoints::create),
+        Route::get("/v1/webhook-endpoints", Needs(P::WebhooksRead), endpoints::list),
+        Route::get("/v1/webhook-endpoints/public-key", Public, endpoints::public_key),
+        Route::get("/v1/webhook-endpoints/{id}", Needs(P::WebhooksRead), endpoints::show),
+        Route::patch("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::change),
+        Route::delete("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::delete),
+        Route::post("/v1/webhook-endpoints/{id}/rotate", Needs(P::WebhooksWrite), endpoints::rotate),
+        Route::post("/v1/webhook-endpoints/{id}/test", Needs(P::WebhooksWrite), endpoints::test),
+        Route::get("/v1/webhook-deliveries", Needs(P::WebhooksRead), deliveries::list),
+        Route::get("/v1/webhook-deliveries/{id}", Needs(P::WebhooksRead), deliveries::show),
+        Route::post("/v1/webhook-deliveries/{id}/replay", Needs(P::WebhooksWrite), deliveries::replay),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),
         Route::get("/v1/billing/balance", Needs(P::BillingRead), billing::balance),
@@ -86,6 +113,7 @@ fn routes() -> Vec<Route> {
         Route::put("/v1/admin/accounts/{id}/status", Needs(P::AdminAccountsWrite), admin::set_status),
         Route::post("/v1/admin/accounts/{id}/subscriptions", Needs(P::AdminTokensWrite), admin::subscribe),
         Route::get("/v1/admin/reports/margin", Needs(P::AdminReportsRead), reports::margin),
+        Route::get("/v1/admin/reports/feedback", Needs(P::AdminReportsRead), reports::feedback),
         Route::get("/v1/admin/prices", Needs(P::AdminPricesRead), prices::list),
         Route::get("/v1/admin/prices/{model}", Needs(P::AdminPricesRead), prices::history),
         Route::put("/v1/admin/prices/{model}", Needs(P::AdminPricesWrite), prices::set),

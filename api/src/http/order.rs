@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 use super::{
     models, preferences,
     routing::{self, Chosen},
+    webhooks::{check_events, check_target},
 };
 use crate::{ApiError, Ctx};
 use shared::{
     account::Caller,
-    address::check_url,
     catalog::Model,
     id::JobId,
-    job::{self, Idempotency, Order, Priority, Routing, Status, Webhook},
+    job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Webhook, Wishes},
     price::Quote,
 };
 
@@ -26,8 +26,6 @@ use shared::{
 const METADATA_PAIRS: usize = 16;
 const METADATA_KEY_LEN: usize = 64;
 const METADATA_VALUE_LEN: usize = 512;
-/// Longest webhook URL.
-const URL_LEN: usize = 2048;
 /// Longest Idempotency-Key, as others allow.
 const IDEMPOTENCY_KEY_LEN: usize = 255;
 /// Longest time a job may take, whatever its model.
@@ -54,6 +52,18 @@ pub struct NewJob {
     routing: Routing,
     #[serde(default)]
     cache: CacheChoice,
+    /// Set by us.
+    #[serde(skip)]
+    descent: Descent,
+}
+
+/// What a request may say that has a job made again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anew {
+    max_price: Option<i64>,
+    /// In place of the former job's, if given.
+    webhook: Option<NewWebhook>,
 }
 
 /// Whom to tell of the end.
@@ -76,6 +86,25 @@ enum CacheChoice {
 }
 
 impl NewJob {
+    /// The request for what a former job was to make, to be begun at once.
+    pub fn after(former: Former, descent: Descent, anew: Anew) -> Self {
+        let Former { model, input, metadata, priority, webhook, wishes, .. } = former;
+        let as_before = |webhook: Webhook| NewWebhook { url: webhook.url, events: webhook.events };
+        Self {
+            model,
+            input,
+            webhook: anew.webhook.or_else(|| webhook.map(as_before)),
+            max_price: anew.max_price,
+            priority,
+            start_at: None,
+            deadline_seconds: wishes.deadline_seconds,
+            metadata,
+            routing: wishes.routing,
+            cache: if wishes.uncached { CacheChoice::Off } else { CacheChoice::Default },
+            descent,
+        }
+    }
+
     /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
@@ -135,11 +164,18 @@ impl NewJob {
             price_percent: caller.price_percent,
             fair_interval: ctx.catalog.subscribers().interval(&model.id),
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
+            sending: sending(headers, caller, &body_hash),
             idempotency: idempotency(headers, body_hash)?,
+            descent: self.descent,
             traceparent: traceparent(headers),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
+            wishes: Wishes {
+                uncached: self.cache == CacheChoice::Off,
+                deadline_seconds: self.deadline_seconds,
+                routing: self.routing,
+            },
             model: self.model,
             input: self.input,
             priority: self.priority,
@@ -183,24 +219,8 @@ fn whole_numbers(value: Value) -> Value {
 
 impl NewWebhook {
     fn check(self, allow_private: bool) -> Result<Webhook, ApiError> {
-        let invalid = |message| ApiError::bad_request("invalid_webhook", "webhook.url", message);
-        if self.url.len() > URL_LEN {
-            return Err(invalid(format!("the URL is longer than {URL_LEN} characters")));
-        }
-        check_url(&self.url, allow_private).map_err(|message| invalid(format!("webhook.url {message}")))?;
-        let known: Vec<_> = Status::ALL
-            .iter()
-            .filter(|status| status.is_final())
-            .map(|status| format!("job.{}", status.word()))
-            .collect();
-        if self.events.len() > known.len() {
-            let message = format!("there are only {} events", known.len());
-            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
-        }
-        if let Some(unknown) = self.events.iter().find(|event| !known.contains(event)) {
-            let message = format!("there is no event {unknown:?}; there are {}", known.join(", "));
-            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
-        }
+        check_target("webhook.url", &self.url, allow_private)?;
+        check_events("webhook.events", &self.events)?;
         Ok(Webhook { url: self.url, events: self.events })
     }
 }
@@ -271,6 +291,13 @@ pub fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Ide
         return Err(ApiError::bad_request("invalid_idempotency_key", "Idempotency-Key", message));
     }
     Ok(Some(Idempotency { key: key.to_owned(), body_hash }))
+}
+
+/// What the SDKs that Stainless makes, OpenAI's among them, say of which time they send a request. `None` where nothing is said of
+/// it.
+pub fn sending(headers: &HeaderMap, caller: &Caller, body_hash: &[u8]) -> Option<Sending> {
+    let count: u32 = headers.get("x-stainless-retry-count")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Sending::new(caller.actor, body_hash, count > 0))
 }
 
 /// The trace context, if it has the form of W3C Trace Context level 1; any other is dropped, as that standard says.

@@ -51,6 +51,10 @@ pub enum Section {
     Jobs,
     /// Its jobs, with files inside their inputs named and not repeated.
     JobsInShort,
+    /// Files it sent in.
+    Uploads,
+    /// What its members thought of results.
+    Feedback,
     /// Its entries in the ledger.
     Transactions,
     /// Tokens it was given.
@@ -59,6 +63,8 @@ pub enum Section {
     Subscriptions,
     /// Changes made in it.
     AuditLog,
+    /// Where it is told of its jobs.
+    WebhookEndpoints,
     /// Webhooks that told of its jobs.
     Notices,
     /// Mails to its members.
@@ -69,7 +75,7 @@ pub enum Section {
     Exports,
 }
 
-/// Every file but the results of jobs and the one that explains the others.
+/// Every file but the results of jobs, what was sent in, and the one that explains the others.
 pub const PARTS: &[Part] = &[
     Part {
         path: "account.json",
@@ -92,9 +98,24 @@ pub const PARTS: &[Part] = &[
         form: Form::Lists(&[("api_keys", Section::Keys)]),
     },
     Part {
+        path: "webhook_endpoints.json",
+        about: "where the account is told of the ends of its jobs, without the secrets",
+        form: Form::Lists(&[("webhook_endpoints", Section::WebhookEndpoints)]),
+    },
+    Part {
         path: "jobs.jsonl",
         about: "every job with its input, output and metadata, one a line",
         form: Form::Lines(Section::Jobs),
+    },
+    Part {
+        path: "uploads.jsonl",
+        about: "every file that was sent in and is still kept, with its name, one a line",
+        form: Form::Lines(Section::Uploads),
+    },
+    Part {
+        path: "feedback.jsonl",
+        about: "what was said of results, one a line",
+        form: Form::Lines(Section::Feedback),
     },
     Part {
         path: "transactions.jsonl",
@@ -118,7 +139,7 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         path: "notices.jsonl",
-        about: "webhooks that told of the ends of jobs, one a line",
+        about: "webhooks of the last 30 days that told of the ends of jobs, with their last tries, one a line",
         form: Form::Lines(Section::Notices),
     },
     Part {
@@ -177,10 +198,13 @@ impl Section {
             Self::Keys => rows::keys(db, account, after).await,
             Self::Jobs => rows::jobs(db, account, after, true).await,
             Self::JobsInShort => rows::jobs(db, account, after, false).await,
+            Self::Uploads => rows::uploads(db, account, after).await,
+            Self::Feedback => rows::feedback(db, account, after).await,
             Self::Transactions => rows::transactions(db, account, after).await,
             Self::Grants => rows::grants(db, account, after).await,
             Self::Subscriptions => rows::subscriptions(db, account, after).await,
             Self::AuditLog => rows::audit_log(db, account, after).await,
+            Self::WebhookEndpoints => rows::webhook_endpoints(db, account, after).await,
             Self::Notices => rows::notices(db, account, after).await,
             Self::Mails => rows::mails(db, account, after).await,
             Self::Usage => rows::usage(db, account, after).await,
@@ -239,6 +263,41 @@ pub async fn kept_files(
     .await
 }
 
+/// A file that was sent in, in storage.
+#[derive(Debug, Clone)]
+pub struct KeptUpload {
+    /// Its id.
+    pub id: FileId,
+    /// Where it is.
+    pub storage_key: String,
+    /// Its length.
+    pub size_bytes: i64,
+}
+
+/// Up to `limit` files that `account` sent in, later than `after` if given; the oldest first. Those whose time is up and that
+/// are not deleted yet are among them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn kept_uploads(
+    db: &PgPool,
+    account: AccountId,
+    after: Option<FileId>,
+    limit: i64,
+) -> Result<Vec<KeptUpload>, sqlx::Error> {
+    sqlx::query_as!(
+        KeptUpload,
+        r#"select id as "id: _", storage_key, size_bytes from uploads
+           where account_id = $1 and id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after.map(|id| id.0),
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,7 +317,7 @@ mod tests {
             .collect();
         let all = sections.len();
         sections.dedup();
-        assert_eq!((sections.len(), all), (15, 15), "each section is somewhere, once");
+        assert_eq!((sections.len(), all), (16, 16), "each section is somewhere, once");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    f64::consts::LN_2,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -61,11 +62,13 @@ pub struct Standing {
     pub latency: Option<Duration>,
     /// Share of successes, 0 to 1, lately; 1 where nothing is known.
     pub reliability: f64,
+    /// How fast results come; `None` where none did.
+    pub pace: Option<Pace>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { open_until: None, latency: None, reliability: 1.0 }
+        Self { open_until: None, latency: None, reliability: 1.0, pace: None }
     }
 }
 
@@ -73,6 +76,22 @@ impl Standing {
     /// Whether the route takes no work now. One whose pause is over may be chosen: whoever comes first tries it.
     pub fn is_open(&self, now: DateTime<Utc>) -> bool {
         self.open_until.is_some_and(|until| until > now)
+    }
+}
+
+/// How fast results come, by a count that fades.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    count: f64,
+    counted_at: DateTime<Utc>,
+}
+
+impl Pace {
+    /// Results in a second. Where they come evenly, those of all time have faded to as many as come in a half-life by the
+    /// logarithm of two.
+    pub fn per_second(self, now: DateTime<Utc>) -> f64 {
+        let rested = (now - self.counted_at).to_std().unwrap_or_default().as_secs_f64();
+        self.count * (-rested / BREAKER_HALF_LIFE).exp2() * LN_2 / BREAKER_HALF_LIFE
     }
 }
 
@@ -150,6 +169,7 @@ impl State {
             open_until: self.open_until.max(self.probe_until.filter(|_| self.open_until.is_some())),
             latency: self.latency_ms.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1000.0)),
             reliability: if all > 0.0 { self.succeeded / all } else { 1.0 },
+            pace: (self.good > 0.0).then_some(Pace { count: self.good, counted_at: self.seen_at }),
         }
     }
 }
@@ -395,6 +415,18 @@ mod tests {
             state.open(at(0));
         }
         assert_eq!(state.open_until, Some(at(600)));
+    }
+
+    #[test]
+    fn a_pace_is_that_of_even_results_and_fades_when_none_come() {
+        let mut state = State::unknown(at(0));
+        for second in 1..=600 {
+            state = state.after(&seen(3, 0), at(second));
+        }
+        let pace = state.standing().pace.expect("a pace");
+        assert!((pace.per_second(at(600)) - 3.0).abs() < 0.1, "{pace:?}");
+        assert!((pace.per_second(at(660)) - 1.5).abs() < 0.05, "{pace:?}");
+        assert_eq!(State::unknown(at(0)).after(&seen(0, 3), at(1)).standing().pace, None);
     }
 
     #[test]

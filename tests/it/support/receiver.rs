@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
+use sha2::Sha256;
 use shared::process::Process;
 use tokio::net::TcpListener;
 
@@ -28,6 +31,13 @@ pub struct Received {
 impl Received {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).expect("a webhook is JSON")
+    }
+
+    /// The signature it would have under a secret, worked out as Standard Webhooks describes.
+    pub fn signed_with(&self, key: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+        mac.update(format!("{}.{}.{}", self.id, self.timestamp, self.body).as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     }
 }
 

@@ -1,9 +1,8 @@
 //! Recognises file formats by their first bytes.
 //!
-//! The one table of magic bytes, used for results and for what callers upload. Deliberately absent: any claim that
-//! the rest of the file is sound; that is [`super::verify`].
-
-use super::Kind;
+//! The one table of magic bytes, used for results, for inputs and for what callers upload. What a file or its sender claims
+//! to be is never asked. Deliberately absent: any claim that the rest of the file is sound, which the workers find out by
+//! opening it.
 
 /// How many bytes from the start [`sniff`] wants to see; comments before an `<svg` are the longest case.
 pub const HEAD_BYTES: usize = 4096;
@@ -78,15 +77,11 @@ impl Format {
         }
     }
 
-    /// Which kind of result it can be; `None` for documents, which are only ever an input.
-    pub fn kind(self) -> Option<Kind> {
-        match self {
-            Self::Jpeg | Self::Png | Self::WebP | Self::Gif => Some(Kind::Image),
-            Self::Svg => Some(Kind::Vector),
-            Self::Mp4 => Some(Kind::Video),
-            Self::Mp3 | Self::Wav | Self::Ogg | Self::Flac | Self::Aac | Self::M4a => Some(Kind::Audio),
-            Self::Pdf => None,
-        }
+    /// Whether it may stand where a model wants a file of this media type, such as `image/*`. Film is let in as sound: whether
+    /// there is a picture beside it, the first bytes do not say. A document is neither.
+    pub fn may_be(self, wanted: &str) -> bool {
+        let medium = wanted.split('/').next().unwrap_or_default();
+        self.mime_type().split('/').next() == Some(medium) || (medium == "audio" && self == Self::Mp4)
     }
 }
 
@@ -198,5 +193,16 @@ mod tests {
         check(b"<html><svg></svg></html>", None);
         check(b"<svgfoo>", None);
         check(b"<!-- <svg>", None);
+    }
+
+    #[test]
+    fn a_document_is_neither_picture_nor_sound_and_a_film_may_be_heard() {
+        let fitting = |wanted: &str| {
+            let all = [Format::Png, Format::Svg, Format::Mp4, Format::Mp3, Format::M4a, Format::Pdf];
+            all.into_iter().filter(|format| format.may_be(wanted)).collect::<Vec<_>>()
+        };
+        assert_eq!(fitting("image/*"), [Format::Png, Format::Svg]);
+        assert_eq!(fitting("audio/*"), [Format::Mp4, Format::Mp3, Format::M4a]);
+        assert_eq!(fitting("video/*"), [Format::Mp4]);
     }
 }
