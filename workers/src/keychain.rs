@@ -2,7 +2,7 @@
 //!
 //! Keys come from the environment and from the database; how each fares is in the database for all processes, and read again
 //! on a hint or every other second. The choice is by weight among those that work and do not rest. Deliberately absent: what
-//! makes a key rest, which is [`crate::blame`]'s, and its limits, which Postgres keeps.
+//! makes a key rest, which `blame.rs` decides, and its limits, which Postgres keeps.
 
 use std::{
     collections::HashMap,
