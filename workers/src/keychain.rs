@@ -213,12 +213,6 @@ impl Keychain {
         known.keys.get(provider).is_some_and(|keys| !keys.is_empty())
     }
 
-    /// This key, if this process has it.
-    pub fn get(&self, provider: &str, id: ProviderKeyId) -> Option<Key> {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.keys.get(provider)?.iter().find(|key| key.id == id).cloned()
-    }
-
     /// The key that a task under way was submitted with, or, should it be gone, another of the provider.
     pub fn of_task(&self, provider: &str, key: Option<ProviderKeyId>) -> Option<Key> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
