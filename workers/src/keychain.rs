@@ -2,7 +2,7 @@
 //!
 //! Keys come from the environment and from the database; how each fares is in the database for all processes, and read again
 //! on a hint or every other second. The choice is by weight among those that work and do not rest. Deliberately absent: what
-//! makes a key rest, which is [`crate::blame`]'s, and its limits, which Postgres keeps.
+//! makes a key rest, which `blame.rs` decides, and its limits, which Postgres keeps.
 
 use std::{
     collections::HashMap,
@@ -211,12 +211,6 @@ impl Keychain {
     pub fn has(&self, provider: &str) -> bool {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         known.keys.get(provider).is_some_and(|keys| !keys.is_empty())
-    }
-
-    /// This key, if this process has it.
-    pub fn get(&self, provider: &str, id: ProviderKeyId) -> Option<Key> {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.keys.get(provider)?.iter().find(|key| key.id == id).cloned()
     }
 
     /// The key that a task under way was submitted with, or, should it be gone, another of the provider.

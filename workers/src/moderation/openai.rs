@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Moderator, Unavailable, Verdict};
 use crate::{
     blame,
-    keychain::{Choice, Key, Keychain},
+    keychain::{Choice, Keychain},
     providers::{Call, ErrorClass, Provider, Providers, Step, openai},
 };
 
@@ -47,38 +47,36 @@ impl OpenAi {
         let (mut tried, mut failure) = (Vec::new(), Unavailable::new("no key works"));
         while let Choice::Key(key) = self.keychain.choose_but(self.provider.name(), Self::MODEL, &tried) {
             tried.push(key.id);
-            match self.ask_by(&key, pieces).await {
-                Ok(verdict) => return verdict,
-                Err(theirs) => failure = theirs,
+            // The call has no reference of its own: nobody would look up what costs nothing.
+            let call = Call {
+                key: key.secret,
+                ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
+            };
+            match self.provider.submit(&call).await {
+                Ok(step) => return read(&step),
+                Err(error) if error.class == ErrorClass::Refused => return Ok(Verdict::flagged(UNNAMED)),
+                Err(error) => {
+                    // The class alone: the vendor's words may quote the text.
+                    let why = error.class.word().to_owned();
+                    failure = Unavailable { why, retry_after: error.retry_after };
+                    if !blame::is_keys(error.class) {
+                        break;
+                    }
+                }
             }
         }
         Err(failure)
     }
+}
 
-    /// What is said by this key; an error is the key's alone.
-    async fn ask_by(&self, key: &Key, pieces: &[&str]) -> Result<Result<Verdict, Unavailable>, Unavailable> {
-        // The call has no reference of its own: nobody would look up what costs nothing.
-        let call = Call {
-            key: key.secret.clone(),
-            ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
-        };
-        Ok(match self.provider.submit(&call).await {
-            Ok(Step::Done(made)) => match &made.extra {
-                Some(judged) => Ok(verdict(judged)),
-                None => Err(Unavailable::new("an answer without a judgement")),
-            },
-            Ok(Step::Pending(_)) => Err(Unavailable::new("a promise in place of a judgement")),
-            Err(error) if error.class == ErrorClass::Refused => Ok(Verdict::flagged(UNNAMED)),
-            Err(error) => {
-                // The class alone: the vendor's words may quote the text.
-                let unavailable =
-                    Unavailable { why: error.class.word().to_owned(), retry_after: error.retry_after };
-                if blame::is_keys(error.class) {
-                    return Err(unavailable);
-                }
-                Err(unavailable)
-            }
-        })
+/// What an answer says.
+fn read(step: &Step) -> Result<Verdict, Unavailable> {
+    match step {
+        Step::Done(made) => match &made.extra {
+            Some(judged) => Ok(verdict(judged)),
+            None => Err(Unavailable::new("an answer without a judgement")),
+        },
+        Step::Pending(_) => Err(Unavailable::new("a promise in place of a judgement")),
     }
 }
 
