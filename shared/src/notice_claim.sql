@@ -31,7 +31,7 @@ with recursive lanes as (
         where n.account_id = l.account_id and notice_lane(n.endpoint_id, n.target) = l.lane
           and n.status = 'pending' and n.run_at <= $1
         order by n.run_at, n.id
-        limit 2 * $5
+        limit 2 * $5::bigint
     ) n
     where l.run_at <= $1
 ), in_lane as (
