@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod billing;
 mod callbacks;
+mod connections;
 mod deliveries;
 mod endpoints;
 mod feedback;
@@ -14,6 +15,7 @@ mod files;
 mod health;
 mod jobs;
 mod keys;
+mod layers;
 mod members;
 mod models;
 mod order;
@@ -27,6 +29,7 @@ mod retry;
 mod roster;
 mod route;
 mod routing;
+mod socket;
 mod submission;
 mod telemetry;
 mod transactions;
@@ -34,9 +37,8 @@ mod upload;
 mod usage;
 mod webhooks;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context;
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
@@ -45,18 +47,14 @@ use axum::{
 };
 use http::HeaderName;
 use tokio::net::TcpListener;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-};
 
 use crate::{
     ApiError, Ctx,
     access::{self, Access},
-    limit,
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
     uploads::FORM_BYTES_MAX,
 };
+use connections::Patience;
 use route::Route;
 use shared::account::Permission;
 
@@ -83,7 +81,7 @@ fn routes() -> Vec<Route> {
         Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), retry::retry),
         Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), feedback::give),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
-        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX),
+        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX).unhurried(),
         Route::get("/v1/files", Needs(P::JobsRead), files::list),
         Route::get("/v1/files/{id}", Needs(P::JobsRead), files::show),
         Route::get("/v1/files/{id}/content", Needs(P::JobsRead), files::content),
@@ -177,47 +175,20 @@ fn routes() -> Vec<Route> {
 /// The API as a service.
 pub fn router(ctx: Ctx) -> Router {
     let guarded = routes().into_iter().fold(Router::new(), |router, route| {
+        let within = middleware::from_fn_with_state(route.answer_limit, layers::within);
         let guard = middleware::from_fn_with_state((ctx.clone(), route.access), access::guard);
         let limit = (DefaultBodyLimit::max(route.body_limit), Extension(BodyLimit(route.body_limit)));
-        router.route(route.path, route.handler.layer((guard, limit)))
+        router.route(route.path, route.handler.layer((within, guard, limit)))
     });
-    guarded
+    let routes = guarded
         .fallback(|| async { ApiError::not_found("not_found", None, "no such path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(ctx.clone(), limit::requests))
-        .layer(middleware::from_fn(telemetry::observe))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .with_state(ctx)
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    layers::around(routes, &ctx).with_state(ctx)
 }
 
 /// Serves until `shutdown` completes and the requests under way are answered, or have had their time.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    ctx: Ctx,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let (told, stopping) = tokio::sync::oneshot::channel();
-    let served = axum::serve(listener, router(ctx).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            // Nobody listens any more when the server has ended by itself.
-            told.send(()).ok();
-        });
-    tokio::select! {
-        served = served => served.context("serve HTTP"),
-        () = async {
-            drop(stopping.await);
-            tokio::time::sleep(DRAIN).await;
-        } => {
-            tracing::warn!("requests were still under way when the time to stop had come");
-            Ok(())
-        }
-    }
+pub async fn serve(listener: TcpListener, ctx: Ctx, shutdown: impl Future<Output = ()> + Send + 'static) {
+    connections::serve(listener, router(ctx), Patience::draining(DRAIN), shutdown).await;
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.
