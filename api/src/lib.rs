@@ -6,6 +6,7 @@
 pub mod access;
 mod access_token;
 pub mod config;
+mod cors;
 mod error;
 mod form;
 pub mod http;
@@ -25,7 +26,7 @@ use shared::{
     account::Keyring,
     catalog::Catalog,
     clock::SharedClock,
-    job::{Doorbell, Renderer, Submitter},
+    job::{Doorbell, Estimator, Renderer, Submitter},
     price::Prices,
     process::Process,
     provider::Standings,
@@ -35,6 +36,7 @@ use shared::{
     wake::Wakes,
 };
 
+pub use cors::Origins;
 pub use error::ApiError;
 pub use limit::Limits;
 pub use people::People;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub prices: Prices,
     /// How the routes to the providers fare.
     pub standings: Standings,
+    /// Guesses when jobs end.
+    pub estimator: Estimator,
     /// Shows jobs to their owners.
     pub renderer: Renderer,
     /// Where uploads go; signs for what is fetched, and is asked for its health.
@@ -72,6 +76,8 @@ pub struct Parts {
     pub doorbell: Doorbell,
     /// Seals what mails say.
     pub sealer: Sealer,
+    /// What receivers check our webhooks with, as Standard Webhooks writes it.
+    pub webhook_public_key: String,
     /// Hashes passwords, signs access tokens, knows what new people agree to and get.
     pub people: People,
     /// Base URL of this API as callers reach it, without a slash at its end: links in mails begin with it.
@@ -84,6 +90,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How much may be sent in, and what is on its way.
     pub uploads: Uploads,
+    /// Which pages of other origins are let in.
+    pub cors: Origins,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
     pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     order::{self, NewJob},
-    submission::{self, Fate},
+    submission::{self, Accepted, Fate},
     watch::{self, await_end},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     request::{Body, PathId, Query, moment, page_limit, word},
 };
 use shared::{
-    id::JobId,
+    id::{AccountId, JobId},
     job::{self, Cancel, Filter, JobView, Medium, Status},
 };
 
@@ -44,16 +44,25 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
     let taken = submission::submit(&ctx, &caller, &headers, body.value, body.hash).await?;
-    let view = match (&taken.fate, wait) {
+    let view = view(&ctx, caller.account, &taken, wait).await?;
+    Ok(accepted(Json(&view).into_response(), &view, wait, &taken))
+}
+
+/// The job that a request became, after waiting for its end as the caller prefers.
+///
+/// # Errors
+/// 503 when the database is away; the request was accepted all the same.
+pub async fn view(
+    ctx: &Ctx,
+    account: AccountId,
+    taken: &Accepted,
+    wait: Option<Duration>,
+) -> Result<JobView, ApiError> {
+    match (&taken.fate, wait) {
         // Nothing is known of it but what was ordered.
-        (Fate::New { order, held, created_at }, None) => ctx.renderer.accepted(order, *held, *created_at),
-        _ => await_end(&ctx, caller.account, taken.job, wait.unwrap_or_default()).await?,
-    };
-    let mut response = accepted(&view, wait, taken.is_repeat());
-    if let Some(rate) = taken.rate {
-        limit::show(response.headers_mut(), rate);
+        (Fate::New { order, held, created_at }, None) => Ok(ctx.renderer.accepted(order, *held, *created_at)),
+        _ => await_end(ctx, account, taken.job, wait.unwrap_or_default()).await,
     }
-    Ok(response)
 }
 
 /// What a request may cost, without making it. It is checked like one that is made.
@@ -67,15 +76,20 @@ pub async fn quote(
     order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
-        "eta_seconds": null, "price_version": order.price_version,
+        "eta_seconds": ctx.estimator.order(&order), "price_version": order.price_version,
     })))
 }
 
-/// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.
-fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response {
+/// A response that shows a job which was asked for: 200 when a caller who waits saw the end, else 202 with a word on where and when
+/// to look.
+pub fn accepted(
+    mut response: Response,
+    view: &JobView,
+    wait: Option<Duration>,
+    taken: &Accepted,
+) -> Response {
     let done = wait.is_some() && view.is_final();
-    let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, Json(view)).into_response();
+    *response.status_mut() = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", view.id())) {
         headers.insert(header::LOCATION, location);
@@ -86,8 +100,11 @@ fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response 
     if let Some(Ok(applied)) = wait.map(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs()))) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
-    if repeated {
+    if taken.is_repeat() {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(rate) = taken.rate {
+        limit::show(headers, rate);
     }
     response
 }
@@ -154,7 +171,10 @@ pub async fn cancel(
 }
 
 /// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.
-fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+///
+/// # Errors
+/// 400 when it is not a number of seconds, or longer than a minute.
+pub fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     for value in headers.get_all("prefer") {
         for preference in value.to_str().unwrap_or_default().split([',', ';']) {
             let Some((name, secs)) = preference.split_once('=') else { continue };

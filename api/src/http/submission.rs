@@ -71,7 +71,8 @@ impl Fate {
     }
 }
 
-/// Hands in a request of `caller`. `body_hash` tells a repeat of an Idempotency-Key from its misuse.
+/// Hands in a request of `caller`. `body_hash` tells a repeat of an Idempotency-Key from its misuse, and a request that is sent
+/// again from others.
 ///
 /// # Errors
 /// Whatever is wrong with the request, or keeps its account from making it; nothing is held then.
@@ -101,7 +102,8 @@ pub async fn submit(
         Submitted::Repeat(first) => (first, Fate::Repeat),
     };
     let how = fate.word();
-    tracing::info!(job.id = %job, account.id = %caller.account, model = order.model, how, "job {job} accepted");
+    let trace = order.trace().map(|trace| trace.id());
+    tracing::info!(job.id = %job, account.id = %caller.account, model = order.model, how, trace.id = trace, "job {job} accepted");
     metrics::counter!("kiln_jobs_submitted_total", "model" => order.model.clone(), "how" => how).increment(1);
     Ok(Accepted { job, fate, rate: receipt.rate })
 }
@@ -114,8 +116,16 @@ async fn accepted_before(
     body_hash: Vec<u8>,
     refusal: ApiError,
 ) -> Result<Accepted, ApiError> {
-    let Some(key) = order::idempotency(headers, body_hash)? else { return Err(refusal) };
-    match job::first_of(&ctx.db, caller.account, &key).await {
+    let sending = order::sending(headers, caller, &body_hash);
+    let first = match (order::idempotency(headers, body_hash)?, sending) {
+        (Some(key), _) => job::first_of(&ctx.db, caller.account, &key).await,
+        (None, Some(sending)) if sending.again => {
+            let first = job::first_sent(&ctx.db, caller.account, &sending, ctx.clock.now()).await;
+            first.map_err(SubmitError::Db)
+        }
+        (None, _) => Ok(None),
+    };
+    match first {
         Ok(Some(first)) => Ok(Accepted::repeat(first)),
         Ok(None) | Err(SubmitError::KeyReused) => Err(refusal),
         Err(error) => Err(error.into()),

@@ -139,6 +139,10 @@ permissions! {
     KeysRead = "api_keys:read": [Owner Admin Developer] [],
     /// Make, change, rotate and revoke keys.
     KeysWrite = "api_keys:write": [Owner Admin Developer] [],
+    /// See where webhooks go and what came of them.
+    WebhooksRead = "webhooks:read": [Owner Admin Developer Viewer] [],
+    /// Say where webhooks go, change their secrets, and have them sent again.
+    WebhooksWrite = "webhooks:write": [Owner Admin Developer] [],
     /// See balance, grants, transactions and plans.
     BillingRead = "billing:read": [Owner Admin Developer Viewer] [],
     /// See what was used.

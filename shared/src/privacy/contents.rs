@@ -53,6 +53,8 @@ pub enum Section {
     JobsInShort,
     /// Files it sent in.
     Uploads,
+    /// What its members thought of results.
+    Feedback,
     /// Its entries in the ledger.
     Transactions,
     /// Tokens it was given.
@@ -61,6 +63,8 @@ pub enum Section {
     Subscriptions,
     /// Changes made in it.
     AuditLog,
+    /// Where it is told of its jobs.
+    WebhookEndpoints,
     /// Webhooks that told of its jobs.
     Notices,
     /// Mails to its members.
@@ -94,6 +98,11 @@ pub const PARTS: &[Part] = &[
         form: Form::Lists(&[("api_keys", Section::Keys)]),
     },
     Part {
+        path: "webhook_endpoints.json",
+        about: "where the account is told of the ends of its jobs, without the secrets",
+        form: Form::Lists(&[("webhook_endpoints", Section::WebhookEndpoints)]),
+    },
+    Part {
         path: "jobs.jsonl",
         about: "every job with its input, output and metadata, one a line",
         form: Form::Lines(Section::Jobs),
@@ -102,6 +111,11 @@ pub const PARTS: &[Part] = &[
         path: "uploads.jsonl",
         about: "every file that was sent in and is still kept, with its name, one a line",
         form: Form::Lines(Section::Uploads),
+    },
+    Part {
+        path: "feedback.jsonl",
+        about: "what was said of results, one a line",
+        form: Form::Lines(Section::Feedback),
     },
     Part {
         path: "transactions.jsonl",
@@ -125,7 +139,7 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         path: "notices.jsonl",
-        about: "webhooks that told of the ends of jobs, one a line",
+        about: "webhooks of the last 30 days that told of the ends of jobs, with their last tries, one a line",
         form: Form::Lines(Section::Notices),
     },
     Part {
@@ -185,10 +199,12 @@ impl Section {
             Self::Jobs => rows::jobs(db, account, after, true).await,
             Self::JobsInShort => rows::jobs(db, account, after, false).await,
             Self::Uploads => rows::uploads(db, account, after).await,
+            Self::Feedback => rows::feedback(db, account, after).await,
             Self::Transactions => rows::transactions(db, account, after).await,
             Self::Grants => rows::grants(db, account, after).await,
             Self::Subscriptions => rows::subscriptions(db, account, after).await,
             Self::AuditLog => rows::audit_log(db, account, after).await,
+            Self::WebhookEndpoints => rows::webhook_endpoints(db, account, after).await,
             Self::Notices => rows::notices(db, account, after).await,
             Self::Mails => rows::mails(db, account, after).await,
             Self::Usage => rows::usage(db, account, after).await,
@@ -301,7 +317,7 @@ mod tests {
             .collect();
         let all = sections.len();
         sections.dedup();
-        assert_eq!((sections.len(), all), (16, 16), "each section is somewhere, once");
+        assert_eq!((sections.len(), all), (18, 18), "each section is somewhere, once");
     }
 
     #[test]

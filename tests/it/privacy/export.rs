@@ -93,6 +93,7 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
         ("transactions.jsonl", "ledger"),
         ("audit_log.jsonl", "audit_log"),
         ("notices.jsonl", "notices"),
+        ("feedback.jsonl", "feedback"),
         ("usage.jsonl", "usage_daily"),
     ] {
         // That the archive is ready was written down behind its back.
@@ -105,6 +106,7 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
         ("users.json", "invitations", "invitations"),
         ("users.json", "sessions", "sessions"),
         ("api_keys.json", "api_keys", "api_keys"),
+        ("webhook_endpoints.json", "webhook_endpoints", "webhook_endpoints"),
         ("grants.json", "grants", "grants"),
         ("exports.json", "exports", "exports"),
     ] {
@@ -121,6 +123,10 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
             && jobs[0]["output"]["text"].is_string()
     );
     assert_eq!(jobs[0]["metadata"][ALICE.word], ALICE.word);
+    assert_eq!(jobs[0]["wishes"]["routing"]["ignore"], json!([ALICE.word]));
+    let said = &lines_of(&files, "feedback.jsonl")[0];
+    assert_eq!((&said["job"], &said["rating"]), (&jobs[0]["id"], &json!("dislike")));
+    assert!(said["reason"].as_str().is_some_and(|reason| reason.contains(ALICE.word)), "{said}");
     check_results(&app, &alice, &files).await;
     check_uploads(&files);
     check_strangers(&files);

@@ -101,7 +101,7 @@ impl Marked {
     }
 
     /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, files, jobs of every end,
-    /// webhooks, changes.
+    /// feedback, webhooks and an endpoint of them, changes.
     pub async fn live(&self, app: &TestApp, receiver: &Receiver) -> Account {
         let owner = self.register(app).await;
         let word = self.word;
@@ -129,7 +129,13 @@ impl Marked {
         self.upload(app, &key).await;
 
         let hook = format!("{}?{word}", receiver.url);
+        let endpoint = json!({ "url": hook, "description": format!("where {word} listens") });
+        let endpoint = self.send(&owner, Method::POST, "/v1/webhook-endpoints", endpoint).await;
+        assert_eq!(endpoint.status, 201, "{}", endpoint.json);
+        let test = format!("/v1/webhook-endpoints/{}/test", endpoint.json["id"].as_str().expect("an id"));
+        assert_eq!(self.send(&owner, Method::POST, &test, json!({})).await.status, 202);
         let order = |model: &str, input: Value| json!({ "model": model, "input": input, "metadata": { word: word }, "webhook": { "url": hook } });
+        let mut jobs = Vec::new();
         for (n, (model, input)) in [
             ("gpt-4o", json!({ "prompt": format!("tell me of {word}") })),
             ("nano-banana", json!({ "prompt": format!("a picture of {word}") })),
@@ -140,10 +146,16 @@ impl Marked {
         {
             let idempotency = format!("{word}-{n}");
             let headers = [("idempotency-key", idempotency.as_str())];
-            let answer = key.send(Method::POST, "/v1/jobs", &headers, Some(&order(model, input))).await;
+            let mut order = order(model, input);
+            order["routing"] = json!({ "ignore": [word] });
+            let answer = key.send(Method::POST, "/v1/jobs", &headers, Some(&order)).await;
             assert_eq!(answer.status, 202, "{}", answer.json);
+            jobs.push(answer.job());
         }
         app.drain().await;
+        let disliked = json!({ "rating": "dislike", "reason": format!("not what {word} is") });
+        let said = self.send(&key, Method::POST, &format!("/v1/jobs/{}/feedback", jobs[0]), disliked).await;
+        assert_eq!(said.status, 200, "{}", said.json);
         let again = order("nano-banana", json!({ "prompt": format!("a picture of {word}") }));
         assert_eq!(
             owner.post("/v1/jobs", again).await.status,

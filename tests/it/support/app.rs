@@ -13,10 +13,10 @@ use shared::{
     account::{self, KeyRole, Keyring},
     billing,
     catalog::Catalog,
-    clock::{Clock, ManualClock, SystemClock},
+    clock::{Clock, ManualClock, SharedClock, SystemClock},
     config,
     id::{AccountId, EntryId, GrantId},
-    job::{self, Claim, Claimed, Doorbell, Floors, Medium, Renderer, Submitter},
+    job::{self, Claim, Claimed, Doorbell, Estimator, Floors, Medium, Renderer, Submitter},
     notice,
     price::Prices,
     process::Process,
@@ -25,6 +25,7 @@ use shared::{
     storage::Storage,
     text::Audience,
     wake::Wakes,
+    webhook::Signer,
 };
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub limits: api::Limits,
     /// Those of a deployment that says nothing.
     pub uploads: api::UploadLimits,
+    /// Which pages are let in: none, unless a test is about them.
+    pub cors: api::Origins,
     /// What new people agree to and get.
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
@@ -69,6 +72,7 @@ impl Default for Settings {
             timing: config::Queue::default(),
             limits: api::Limits::default(),
             uploads: api::UploadLimits::default(),
+            cors: api::Origins::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
             moderation: Moderation::default(),
@@ -137,12 +141,15 @@ impl TestApp {
         .into_ctx(&process)
         .await
         .expect("a worker's context");
+        let signer = Signer::new(&SECRET.to_owned().into());
         let delivery = notify::Ctx {
             db: db.clone(),
             clock: clock.clone(),
             renderer: renderer.clone(),
             web: Web::new(settings.allow_private).expect("a client"),
             secret: SECRET.to_owned().into(),
+            signer: signer.clone(),
+            sealer: sealer.clone(),
         };
         let mail_dir = TempDir::new().expect("a folder for mails");
         let mailer = mail::Ctx {
@@ -163,19 +170,24 @@ impl TestApp {
             low_balance_tokens: catalog.low_balance_tokens(),
             timing: settings.timing,
         };
+        let standings = Standings::start(&db, &process);
+        let told: SharedClock = clock.clone();
+        let estimator = Estimator::start(&db, &standings, &catalog, &told, &process);
         let door = Arc::new(api::Parts {
             db: db.clone(),
             keyring: Keyring::new(&db, &process),
             submitter: Submitter::new(&db, &process),
             clock: clock.clone(),
             prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
-            standings: Standings::start(&db, &process),
+            standings,
             audience: Audience::start(&db, &wakes, &process, api::http::DRAIN),
             wakes,
             catalog,
-            renderer,
+            renderer: renderer.estimating(estimator.clone()),
+            estimator,
             storage: storage.clone(),
             sealer: sealer.clone(),
+            webhook_public_key: signer.public_key(),
             people: api::People::new(&SECRET.to_owned().into(), settings.people),
             doorbell: Doorbell::new(&SECRET.to_owned().into(), base.clone()),
             public_url: base.clone(),
@@ -183,6 +195,7 @@ impl TestApp {
             metrics: None,
             limits: settings.limits,
             uploads: api::Uploads::new(settings.uploads),
+            cors: settings.cors,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         });
@@ -385,14 +398,21 @@ impl TestApp {
         scheduler::tick::run_if_due(&self.scheduler, task).await.expect("look at the task")
     }
 
-    /// Sends every notice that is due, once.
+    /// Sends every notice that is due, once; a few of each receiver at a time.
     pub async fn deliver(&self) -> usize {
-        let due =
-            notice::claim(&self.db, 100, Duration::from_secs(60), self.now()).await.expect("claim notices");
-        for due in &due {
-            notify::deliver(&self.delivery, due).await;
+        let mut sent = 0;
+        loop {
+            let due = notice::claim(&self.db, 100, Duration::from_secs(60), self.now())
+                .await
+                .expect("claim notices");
+            for due in &due {
+                notify::deliver(&self.delivery, due).await;
+            }
+            sent += due.len();
+            if due.is_empty() {
+                return sent;
+            }
         }
-        due.len()
     }
 
     /// Checks the invariants and takes everything down. Every test ends with it.
@@ -424,7 +444,7 @@ async fn begin_schedule(ctx: &scheduler::Ctx) {
 fn serve(process: &Process, listener: TcpListener, door: api::Ctx) {
     let stop = process.clone();
     process.spawn(async move {
-        api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
+        api::http::serve(listener, door, async move { stop.stopping().await }).await;
     });
 }
 

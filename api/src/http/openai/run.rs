@@ -1,7 +1,7 @@
 //! An OpenAI-compatible request as a job: handed in like any other, waited for, and shown in OpenAI's form.
 //!
 //! OpenAI's clients repeat a request whose answer did not come, and say how often they did, but send no Idempotency-Key. A
-//! repeat gets the job of the request before it, so that it is not made and paid for twice.
+//! repeat gets the job of the request before it (`shared::job::Sending`), so that it is not made and paid for twice.
 //!
 //! Who waits does not matter to the job: a client that hangs up, or a process that stops, leaves it to end and be settled by
 //! itself. An answer that takes long shows that it is coming by white space before its JSON, which JSON allows; should its job
@@ -15,13 +15,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use chrono::TimeDelta;
 use futures::{
     FutureExt, Stream, StreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sha2::{Digest, Sha256};
 
 use super::{content::Text, error::OpenAiError};
 use crate::{
@@ -40,19 +40,13 @@ use shared::{
     account::Caller,
     catalog::Model,
     id::{AccountId, JobId},
-    job::{self, Job, Mark},
+    job::Job,
     rate::RateState,
     storage::Storage,
 };
 
 /// Names the job that a request became.
 const KILN_JOB: HeaderName = HeaderName::from_static("x-kiln-job");
-
-/// How often a client of OpenAI's has sent this request before.
-const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-
-/// How long after a request another one is taken for its repeat: OpenAI's clients wait ten minutes for an answer.
-const REPEATED_WITHIN: TimeDelta = TimeDelta::minutes(15);
 
 /// How long nothing is sent: proxies commonly give up after a minute of silence.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -93,22 +87,11 @@ pub async fn order(
     new: NewJob,
     body_hash: Vec<u8>,
 ) -> Result<Ordered, OpenAiError> {
-    let mark = Mark::of(caller, path, &body_hash);
-    if is_repeated(headers) {
-        let since = ctx.clock.now() - REPEATED_WITHIN;
-        if let Some(first) = job::latest_of(&ctx.db, caller.account, &mark, since).await? {
-            tracing::info!(job.id = %first, "job {first} is asked for again");
-            return Ok(Ordered::new(caller.account, &Accepted::repeat(first)));
-        }
-    }
-    let accepted = submission::submit(ctx, caller, headers, new.marked(mark), body_hash).await?;
+    // The same body means something else on another path.
+    let hash =
+        Sha256::new().chain_update(path).chain_update([0_u8]).chain_update(body_hash).finalize().to_vec();
+    let accepted = submission::submit(ctx, caller, headers, new, hash).await?;
     Ok(Ordered::new(caller.account, &accepted))
-}
-
-/// Whether a client sends a request once more by itself. One that sends a key is known by that.
-fn is_repeated(headers: &HeaderMap) -> bool {
-    let number = headers.get(RETRY_COUNT).and_then(|number| number.to_str().ok()?.parse::<u32>().ok());
-    number.is_some_and(|number| number > 0) && !headers.contains_key("idempotency-key")
 }
 
 impl Ordered {

@@ -13,7 +13,7 @@ use super::Page;
 
 pub(super) use money::{grants, subscriptions, transactions};
 pub(super) use people::{account, audit_log, consents, invitations, keys, mails, members, sessions};
-pub(super) use work::{exports, jobs, notices, uploads, usage};
+pub(super) use work::{exports, feedback, jobs, notices, uploads, usage, webhook_endpoints};
 
 /// Rows of one page.
 const ROWS: i64 = 500;
