@@ -150,12 +150,19 @@ mod tests {
             held_tokens: 0,
             charged_tokens: ended.then_some(0),
             attempts: 1,
+            provider: "openai".into(),
+            upstream_model: model.into(),
+            run_at: None,
+            begun_at: None,
             metadata: json!({}),
             created_at: at,
             started_at: None,
             finished_at: ended.then_some(at),
             deadline: at,
             expires_at: None,
+            retry_of: None,
+            improves: None,
+            iteration: None,
         }
     }
 
