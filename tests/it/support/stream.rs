@@ -35,7 +35,7 @@ impl Events {
             panic!("no events: {status} {}", response.text().await.unwrap_or_default());
         }
         assert_eq!(headers["content-type"], "text/event-stream");
-        assert_eq!(headers["cache-control"], "no-cache");
+        assert_eq!(headers["cache-control"], "no-store");
         Self { response, headers, rest: Vec::new() }
     }
 
