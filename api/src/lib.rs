@@ -76,6 +76,8 @@ pub struct Parts {
     pub metrics: Option<PrometheusHandle>,
     /// How often one address may ask.
     pub limits: Limits,
+    /// How much of conversations there may be.
+    pub dialogs: config::Dialogs,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
     pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.

@@ -50,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         process: process.clone(),
         metrics: Some(metrics),
         limits: settings.limits,
+        dialogs: api::config::Dialogs::from_env()?,
         trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
     });

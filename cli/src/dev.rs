@@ -248,6 +248,7 @@ impl Stack {
             process: self.process.clone(),
             metrics: Some(metrics),
             limits: api::Limits::default(),
+            dialogs: api::config::Dialogs::from_env()?,
             trusted_proxies: 0,
             allow_private_addresses: true,
         });

@@ -132,6 +132,10 @@ id!(
     /// An archive of everything about an account.
     ExportId, "exp"
 );
+id!(
+    /// A conversation.
+    DialogId, "dlg"
+);
 
 /// The fence of a claim: a random value that every write under the claim has to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]

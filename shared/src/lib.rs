@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod dialog;
 pub mod file;
 pub mod id;
 pub mod job;

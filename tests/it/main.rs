@@ -13,6 +13,7 @@ mod books;
 mod breaker;
 mod callbacks;
 mod crash;
+mod dialogs;
 mod fallback;
 mod flow;
 mod grants;

@@ -54,7 +54,7 @@ pub async fn create(
     body: Body<NewJob>,
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
-    let (mut order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()) {
+    let (mut order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()).await {
         Ok(order) => order,
         Err(refusal) => {
             // What was accepted once stays so, whatever prices and rights say today.
@@ -103,7 +103,7 @@ pub async fn quote(
     headers: HeaderMap,
     body: Body<NewJob>,
 ) -> Result<Json<Value>, ApiError> {
-    let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
+    let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash).await?;
     order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,

@@ -6,6 +6,8 @@ mod audit;
 mod auth;
 mod billing;
 mod callbacks;
+mod dialog_export;
+mod dialogs;
 mod fields;
 mod health;
 mod jobs;
@@ -22,6 +24,7 @@ mod reports;
 mod roster;
 mod route;
 mod routing;
+mod talk;
 mod telemetry;
 mod transactions;
 mod usage;
@@ -71,6 +74,14 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
         Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/dialogs", Needs(P::JobsWrite), dialogs::begin).with_body(dialogs::BYTES_MAX),
+        Route::get("/v1/dialogs", Needs(P::JobsRead), dialogs::list),
+        Route::get("/v1/dialogs/{id}", Needs(P::JobsRead), dialogs::show),
+        Route::patch("/v1/dialogs/{id}", Needs(P::JobsWrite), dialogs::change).with_body(dialogs::BYTES_MAX),
+        Route::delete("/v1/dialogs/{id}", Needs(P::JobsWrite), dialogs::delete),
+        Route::get("/v1/dialogs/{id}/messages", Needs(P::JobsRead), dialogs::messages),
+        Route::delete("/v1/dialogs/{id}/messages", Needs(P::JobsWrite), dialogs::forget),
+        Route::get("/v1/dialogs/{id}/export", Needs(P::JobsRead), dialog_export::export),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),

@@ -11,14 +11,15 @@ use sha2::{Digest, Sha256};
 use super::{
     models, preferences,
     routing::{self, Chosen},
+    talk::{self, Resumed},
 };
 use crate::{ApiError, Ctx};
 use shared::{
     account::Caller,
     address::check_url,
     catalog::Model,
-    id::JobId,
-    job::{self, Idempotency, Order, Priority, Routing, Status, Webhook},
+    id::{DialogId, JobId},
+    job::{self, Idempotency, Order, Priority, Routing, Status, Turn, Webhook},
     price::Quote,
 };
 
@@ -39,7 +40,8 @@ const START_AHEAD: TimeDelta = TimeDelta::days(30);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    model: String,
+    /// Only in a dialog that names one may it be absent.
+    model: Option<String>,
     #[serde(deserialize_with = "with_whole_numbers")]
     input: Value,
     webhook: Option<NewWebhook>,
@@ -54,6 +56,7 @@ pub struct NewJob {
     routing: Routing,
     #[serde(default)]
     cache: CacheChoice,
+    dialog: Option<DialogId>,
 }
 
 /// Whom to tell of the end.
@@ -79,19 +82,22 @@ impl NewJob {
     /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
-    /// 400 or 404, naming the field.
-    pub fn into_order(
-        self,
+    /// 400, 404 or 409, naming the field.
+    pub async fn into_order(
+        mut self,
         ctx: &Ctx,
         caller: &Caller,
         headers: &HeaderMap,
         body_hash: Vec<u8>,
     ) -> Result<(Order, Quote), ApiError> {
+        let turn = self.take_up(ctx, caller).await?;
         let now = ctx.clock.now();
-        let model = ctx.catalog.get(&self.model).ok_or_else(|| models::unknown(&self.model))?;
+        let name = self.model.take().ok_or_else(|| {
+            ApiError::bad_request("missing_field", "model", "the field \"model\" is missing")
+        })?;
+        let model = ctx.catalog.get(&name).ok_or_else(|| models::unknown(&name))?;
         if !caller.may_use(&model.id) {
-            let message = format!("this API key may not use {:?}", model.id);
-            return Err(ApiError::refused("model_not_allowed", Some("model"), message));
+            return Err(models::not_allowed(&model.id));
         }
         model.check(&self.input)?;
         check_metadata(&self.metadata)?;
@@ -138,20 +144,32 @@ impl NewJob {
             idempotency: idempotency(headers, body_hash)?,
             traceparent: traceparent(headers),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
-                .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
+                .then(|| Sha256::digest(json!([name, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
-            model: self.model,
+            model: name,
             input: self.input,
             priority: self.priority,
             metadata: self.metadata,
             start_at,
+            turn,
         };
         Ok((order, quote))
     }
 
-    /// A request that wants a time or a provider of its own is not answered with another's result.
+    /// Takes up the dialog that is named, if one is: who answers, and what was said before.
+    async fn take_up(&mut self, ctx: &Ctx, caller: &Caller) -> Result<Option<Turn>, ApiError> {
+        let Some(dialog) = self.dialog else { return Ok(None) };
+        let Resumed { model, input, turn } =
+            talk::resume(ctx, caller, dialog, self.model.take(), self.input.take()).await?;
+        (self.model, self.input) = (Some(model), input);
+        Ok(Some(turn))
+    }
+
+    /// A request that wants a time or a provider of its own is not answered with another's result, and neither is one in a
+    /// dialog, which would be answered without anything being said in it.
     fn cacheable(&self, start_at: Option<DateTime<Utc>>, wishes: &Routing) -> bool {
-        self.cache == CacheChoice::Default && start_at.is_none() && !wishes.is_restricted()
+        let is_free = start_at.is_none() && !wishes.is_restricted() && self.dialog.is_none();
+        self.cache == CacheChoice::Default && is_free
     }
 }
 

@@ -12,7 +12,8 @@ select j.id as "id: JobId", j.account_id as "account: AccountId",
        ) end as "queue_position?",
        j.model, j.medium, j.task, coalesce(j.input_shown, j.input) as "input!", j.output, j.error_code, j.error_message, j.error_retryable, j.held_tokens,
        j.charged_tokens, coalesce(q.attempt, j.attempts) as "attempts!", j.metadata, j.created_at,
-       coalesce(j.started_at, q.started_at) as "started_at?", j.finished_at, j.deadline, j.expires_at
+       coalesce(j.started_at, q.started_at) as "started_at?", j.finished_at, j.deadline, j.expires_at,
+       j.dialog_id as "dialog: DialogId"
 from jobs j
 left join queue q on q.job_id = j.id
 where j.account_id = $1 and j.id = $2

@@ -33,7 +33,7 @@ pub use lease::{
     Beat, Failure, Intent, Lease, Next, Parking, Pause, Resume, beat, begin_all, park_all, release, retry,
     save,
 };
-pub use order::{Fallback, Idempotency, Order, Webhook};
+pub use order::{Fallback, Idempotency, Order, Turn, Webhook};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
 pub use routing::{Routing, Sort};

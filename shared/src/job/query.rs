@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use std::collections::BTreeMap;
 
 use super::{Medium, Status, StoredFile};
-use crate::id::{AccountId, FileId, JobId};
+use crate::id::{AccountId, DialogId, FileId, JobId};
 
 /// A job as its owner sees it, row by row of the tables.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct Job {
     pub deadline: DateTime<Utc>,
     /// When its files are deleted.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The dialog it goes on in, which may be gone.
+    pub dialog: Option<DialogId>,
 }
 
 impl Job {

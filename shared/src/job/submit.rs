@@ -230,6 +230,8 @@ async fn admit_all(db: &PgPool, orders: &[Arc<Order>]) -> Result<Vec<Option<Admi
         &list.hold_entries,
         &list.borrow_entries,
         &list.fallbacks as _,
+        &list.dialogs as _,
+        &list.said as _,
     )
     .fetch_all(db)
     .await?;
@@ -276,6 +278,8 @@ struct Columns<'a> {
     hold_entries: Vec<Uuid>,
     borrow_entries: Vec<Uuid>,
     fallbacks: Vec<Option<Value>>,
+    dialogs: Vec<Option<Uuid>>,
+    said: Vec<Option<&'a Value>>,
 }
 
 impl<'a> Columns<'a> {
@@ -312,6 +316,8 @@ impl<'a> Columns<'a> {
             list.hold_entries.push(EntryId::new().0);
             list.borrow_entries.push(EntryId::new().0);
             list.fallbacks.push(order.fallbacks_part());
+            list.dialogs.push(order.dialog().map(|dialog| dialog.0));
+            list.said.push(order.turn.as_ref().and_then(|turn| turn.said.as_ref()));
         }
         list
     }

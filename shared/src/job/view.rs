@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::{Job, Order, Status, StoredFile, files_of, order::shown};
 use crate::{
     billing::Tokens,
-    id::{FileId, JobId},
+    id::{DialogId, FileId, JobId},
     storage::Storage,
 };
 
@@ -39,6 +39,9 @@ pub struct JobView {
     finished_at: Option<DateTime<Utc>>,
     deadline: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
+    /// Only shown of a job that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialog: Option<DialogId>,
     urls: Value,
 }
 
@@ -116,6 +119,7 @@ impl Renderer {
                 finished_at: None,
                 deadline: order.deadline,
                 expires_at: None,
+                dialog: order.dialog(),
             },
             &[],
         )
@@ -178,6 +182,7 @@ impl Renderer {
             finished_at: job.finished_at,
             deadline: job.deadline,
             expires_at: job.expires_at,
+            dialog: job.dialog,
             urls: json!({ "get": url, "cancel": format!("{url}/cancel"), "events": format!("{url}/events") }),
         }
     }

@@ -84,8 +84,8 @@ impl Marked {
         self.enter(app).await
     }
 
-    /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, jobs of every end, webhooks,
-    /// changes.
+    /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, jobs of every end, a dialog,
+    /// webhooks, changes.
     pub async fn live(&self, app: &TestApp, receiver: &Receiver) -> Account {
         let owner = self.register(app).await;
         let word = self.word;
@@ -125,6 +125,11 @@ impl Marked {
             let answer = key.send(Method::POST, "/v1/jobs", &headers, Some(&order(model, input))).await;
             assert_eq!(answer.status, 202, "{}", answer.json);
         }
+        let dialog = json!({ "title": format!("about {word}"), "system": format!("Speak of {word}."), "model": "gpt-4o" });
+        let dialog = self.send(&owner, Method::POST, "/v1/dialogs", dialog).await;
+        assert_eq!(dialog.status, 201, "{}", dialog.json);
+        let said = json!({ "dialog": dialog.json["id"], "input": { "prompt": format!("more of {word}") } });
+        assert_eq!(owner.post("/v1/jobs", said).await.status, 202);
         app.drain().await;
         let again = order("nano-banana", json!({ "prompt": format!("a picture of {word}") }));
         assert_eq!(

@@ -51,6 +51,8 @@ pub struct Settings {
     pub timing: config::Queue,
     /// None, unless a test is about them.
     pub limits: api::Limits,
+    /// How much of conversations there may be.
+    pub dialogs: api::config::Dialogs,
     /// What new people agree to and get.
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
@@ -65,6 +67,7 @@ impl Default for Settings {
             allow_private: true,
             timing: config::Queue::default(),
             limits: api::Limits::default(),
+            dialogs: api::config::Dialogs::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
             moderation: Moderation::default(),
@@ -177,6 +180,7 @@ impl TestApp {
             process: process.clone(),
             metrics: None,
             limits: settings.limits,
+            dialogs: settings.dialogs,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         });

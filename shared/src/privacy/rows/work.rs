@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use super::{ROWS, Read, place};
 use crate::{
-    id::{AccountId, ExportId, JobId, KeyId, NoticeId, UserId},
+    id::{AccountId, DialogId, ExportId, JobId, KeyId, NoticeId, UserId},
     privacy::Page,
 };
 
@@ -45,6 +45,7 @@ struct Job {
     finished_at: Option<DateTime<Utc>>,
     deadline: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
+    dialog: Option<DialogId>,
 }
 
 pub(in crate::privacy) async fn jobs(
@@ -58,7 +59,8 @@ pub(in crate::privacy) async fn jobs(
         r#"select id as "id: _", status, key_id as "api_key: _", user_id as "user: _", model, medium, task,
                   case when $4 then input else coalesce(input_shown, input) end as "input!", output,
                   error_code, error_message, held_tokens, charged_tokens, covered_by, price_version, price_percent, metered,
-                  attempts, webhook_url, webhook_events, metadata, created_at, started_at, finished_at, deadline, expires_at
+                  attempts, webhook_url, webhook_events, metadata, created_at, started_at, finished_at, deadline, expires_at,
+                  dialog_id as "dialog: _"
            from jobs
            where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
            order by id limit $3"#,
