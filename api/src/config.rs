@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 
-use crate::limit::{IP_REGISTRATIONS_PER_HOUR, IP_REQUESTS_PER_HOUR, Limits};
+use crate::{
+    Origins,
+    limit::{IP_REGISTRATIONS_PER_HOUR, IP_REQUESTS_PER_HOUR, Limits},
+    uploads::{QUOTA_MEGABYTES, UploadLimits},
+};
 use shared::{billing::Tokens, config::parsed};
 
 /// Where and how to listen.
@@ -22,6 +26,11 @@ pub struct Http {
     /// that prove nobody. Looking is free, so whoever polls as told never meets it. 0 is no limit. Default 1000.
     /// `KILN_IP_REGISTRATIONS_PER_HOUR`: how many accounts one address may register. 0 is no limit. Default 10.
     pub limits: Limits,
+    /// `KILN_UPLOAD_QUOTA_MEGABYTES`: how much the files that an account has sent in may take together. 0 is no limit.
+    /// Default 2000.
+    pub uploads: UploadLimits,
+    /// Read by [`cors_origins`].
+    pub cors: Origins,
 }
 
 impl Http {
@@ -38,6 +47,8 @@ impl Http {
                 parsed("KILN_IP_REQUESTS_PER_HOUR", IP_REQUESTS_PER_HOUR)?,
                 parsed("KILN_IP_REGISTRATIONS_PER_HOUR", IP_REGISTRATIONS_PER_HOUR)?,
             ),
+            uploads: UploadLimits::megabytes(parsed("KILN_UPLOAD_QUOTA_MEGABYTES", QUOTA_MEGABYTES)?),
+            cors: cors_origins()?,
         })
     }
 }
@@ -77,6 +88,15 @@ impl Dialogs {
         }
         Ok(Self { per_account, history_bytes })
     }
+}
+
+/// `KILN_CORS_ORIGINS`: origins of pages that may use the API from a browser, separated by commas, such as
+/// `https://app.example.com`; `*` for all. Default none.
+///
+/// # Errors
+/// When one of them is none.
+pub fn cors_origins() -> anyhow::Result<Origins> {
+    parsed("KILN_CORS_ORIGINS", Origins::None)
 }
 
 /// What a deployment asks of and gives to people who are new.

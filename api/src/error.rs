@@ -3,7 +3,9 @@
 //! Every error body has the same four keys. What went wrong inside us goes to the log with its whole chain and to the
 //! caller only as "our fault"; what went wrong with the request names the field.
 
+mod files;
 mod people;
+mod protocol;
 
 use axum::{
     Json,
@@ -11,7 +13,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::limit;
 use shared::{
@@ -30,19 +32,37 @@ const UNAVAILABLE_RETRY_SECS: u32 = 5;
 /// An answer that is an error.
 #[derive(Debug)]
 pub struct ApiError {
-    status: StatusCode,
-    kind: &'static str,
-    code: &'static str,
-    message: String,
-    param: Option<String>,
-    retry_after_secs: Option<u32>,
+    pub(crate) status: StatusCode,
+    pub(crate) kind: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+    pub(crate) retry_after_secs: Option<u32>,
     /// Boxed, so that answers without errors stay small.
     rate: Option<Box<RateState>>,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+    /// An error that names no field.
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self { status, kind, code, message: message.into(), param: None, retry_after_secs: None, rate: None }
+    }
+
+    /// What the caller reads.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "error": {
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        } })
+    }
+
+    /// Whether it is about something that is away just now, and may be back at the next look.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
     /// 400: the request is wrong at `param`.
@@ -294,10 +314,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": {
-            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-        } });
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

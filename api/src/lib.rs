@@ -6,13 +6,16 @@
 pub mod access;
 mod access_token;
 pub mod config;
+mod cors;
 mod error;
+mod form;
 pub mod http;
 pub mod limit;
 mod page;
 mod people;
 mod request;
 mod sheet;
+pub mod uploads;
 
 use std::sync::Arc;
 
@@ -23,24 +26,27 @@ use shared::{
     account::Keyring,
     catalog::Catalog,
     clock::SharedClock,
-    job::{Doorbell, Renderer, Submitter},
+    job::{Doorbell, Estimator, Renderer, Submitter},
     price::Prices,
     process::Process,
     provider::Standings,
     seal::Sealer,
     storage::Storage,
+    text::Audience,
     wake::Wakes,
 };
 
+pub use cors::Origins;
 pub use error::ApiError;
 pub use limit::Limits;
 pub use people::People;
+pub use uploads::{UploadLimits, Uploads};
 
 /// What handlers need, as each request has it: a request passes it on several times.
 pub type Ctx = Arc<Parts>;
 
 /// What handlers need; built once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// Postgres.
     pub db: PgPool,
@@ -52,20 +58,26 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Hints to and from other processes.
     pub wakes: Wakes,
+    /// Those who listen to texts while they are written.
+    pub audience: Audience,
     /// What is on offer.
     pub catalog: Arc<Catalog>,
     /// What it costs.
     pub prices: Prices,
     /// How the routes to the providers fare.
     pub standings: Standings,
+    /// Guesses when jobs end.
+    pub estimator: Estimator,
     /// Shows jobs to their owners.
     pub renderer: Renderer,
-    /// Asked for its health.
+    /// Where uploads go; signs for what is fetched, and is asked for its health.
     pub storage: Storage,
     /// Knows where providers ring.
     pub doorbell: Doorbell,
     /// Seals what mails say.
     pub sealer: Sealer,
+    /// What receivers check our webhooks with, as Standard Webhooks writes it.
+    pub webhook_public_key: String,
     /// Hashes passwords, signs access tokens, knows what new people agree to and get.
     pub people: People,
     /// Base URL of this API as callers reach it, without a slash at its end: links in mails begin with it.
@@ -76,6 +88,10 @@ pub struct Parts {
     pub metrics: Option<PrometheusHandle>,
     /// How often one address may ask.
     pub limits: Limits,
+    /// How much may be sent in, and what is on its way.
+    pub uploads: Uploads,
+    /// Which pages of other origins are let in.
+    pub cors: Origins,
     /// How much of conversations there may be.
     pub dialogs: config::Dialogs,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.

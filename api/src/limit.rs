@@ -16,7 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::{ApiError, Ctx, access};
-use shared::rate::{self, Quota, RateState, Take, address};
+use shared::{
+    id::AccountId,
+    rate::{self, Quota, RateState, Take, address},
+};
 
 /// Default of requests per address and hour.
 pub const IP_REQUESTS_PER_HOUR: u32 = 1000;
@@ -34,6 +37,10 @@ const LOGIN_FAILURES: Quota = Quota::hourly(30);
 const MAILS: Quota = Quota::hourly(3);
 /// Mails that one network address may have sent.
 const MAILS_BY_IP: Quota = Quota::hourly(10);
+
+/// Webhooks that an account may have sent by hand, tests and deliveries once more: an outage of a day is made up for in hours, and
+/// nobody floods a stranger's server through us.
+const WEBHOOKS_BY_HAND: Quota = Quota::hourly(600);
 
 /// How often one network address may do what a deployment can set; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default)]
@@ -128,6 +135,18 @@ pub async fn mail(ctx: &Ctx, email: &str, ip: IpAddr) -> Result<(), ApiError> {
     let refuse = |_, retry_after| ApiError::too_often("too many mails were asked for", retry_after);
     take(ctx, "mails_by_ip", &address(ip), MAILS_BY_IP, refuse).await?;
     take(ctx, "mails", &name(email), MAILS, refuse).await
+}
+
+/// Counts a webhook that an account wants sent by hand.
+///
+/// # Errors
+/// 429 when there were too many within an hour.
+pub async fn webhook_by_hand(ctx: &Ctx, account: AccountId) -> Result<(), ApiError> {
+    take(ctx, "webhooks_by_hand", &account.to_string(), WEBHOOKS_BY_HAND, |rate, retry_after| {
+        let message = format!("an account may have {} webhooks an hour sent by hand", rate.limit);
+        ApiError::rate_limited(message, rate, retry_after)
+    })
+    .await
 }
 
 async fn take(

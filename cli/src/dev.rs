@@ -26,14 +26,16 @@ use shared::{
     clock::{SharedClock, SystemClock},
     config, db,
     id::AccountId,
-    job::{Doorbell, Medium, Renderer, Submitter},
+    job::{Doorbell, Estimator, Medium, Renderer, Submitter},
     price::{self, Prices},
     process::Process,
     provider::Standings,
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Audience,
     wake::Wakes,
+    webhook::Signer,
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -230,24 +232,31 @@ impl Stack {
             timing,
         };
         scheduler::tick::start(&ticking, &self.process);
+        let standings = Standings::start(&self.db, &self.process);
+        let estimator = Estimator::start(&self.db, &standings, &self.catalog, &self.clock, &self.process);
         let door = Arc::new(api::Parts {
             db: self.db.clone(),
             keyring: Keyring::new(&self.db, &self.process),
             submitter: Submitter::new(&self.db, &self.process),
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
+            audience: Audience::start(&self.db, &self.wakes, &self.process, api::http::DRAIN),
             catalog: self.catalog.clone(),
             prices: Prices::start(&self.db, &self.catalog, &self.wakes, &self.process).await?,
-            standings: Standings::start(&self.db, &self.process),
-            renderer: self.renderer.clone(),
+            standings,
+            renderer: self.renderer.clone().estimating(estimator.clone()),
+            estimator,
             storage: self.storage.clone(),
             sealer: self.sealer.clone(),
+            webhook_public_key: Signer::new(&self.secret).public_key(),
             people: api::People::new(&self.secret, api::config::People::from_env()?),
             doorbell: Doorbell::new(&self.secret, self.described.url.clone()),
             public_url: self.described.url.clone(),
             process: self.process.clone(),
             metrics: Some(metrics),
             limits: api::Limits::default(),
+            uploads: api::Uploads::new(api::UploadLimits::default()),
+            cors: api::config::cors_origins()?,
             dialogs: api::config::Dialogs::from_env()?,
             trusted_proxies: 0,
             allow_private_addresses: true,
@@ -258,9 +267,9 @@ impl Stack {
         let serving = api::http::serve(listener, door, async move { stop.stopping().await });
         println!("kiln is ready: {}  api key: {}", self.described.url, self.described.api_key);
         std::io::stdout().flush().context("write to standard output")?;
-        let served = serving.await;
+        serving.await;
         self.stop().await;
-        served
+        Ok(())
     }
 
     /// Webhooks, and mails: into a folder, unless a server for them is set.
@@ -274,6 +283,8 @@ impl Stack {
             renderer: self.renderer.clone(),
             web: Web::new(true)?,
             secret: self.secret.clone(),
+            signer: Signer::new(&self.secret),
+            sealer: self.sealer.clone(),
         };
         let (wakes, process, slots) =
             (self.wakes.clone(), self.process.clone(), workers::config::delivery_slots()?);

@@ -278,6 +278,11 @@ impl Model {
         self.routes.iter().find(|route| route.provider == provider && route.upstream_model == upstream_model)
     }
 
+    /// Media type of the file that a field of the input names, such as `image/*`; `None` where it names none.
+    pub fn media_type(&self, field: &str) -> Option<&str> {
+        self.schema["properties"][field][FILE_KEYWORD].as_str()
+    }
+
     /// Whether this input gives the same answer again. A file of the web may change, so one that names such a file does not.
     pub fn is_cacheable(&self, input: &Value) -> bool {
         let from_web = |field: &String| {

@@ -1,46 +1,117 @@
-//! Stored files after their job: found by their owner, and deleted when their time is up.
+//! Stored files: found by their owner, and deleted when their time is up.
 //!
-//! The object goes first and the row after it, so a crash in between leaves a row that is tried again, never an object
-//! that nobody knows of.
+//! A file is what a job made (table `files`) or what was sent in (table `uploads`, see [`crate::upload`]); its id does not say
+//! which. Whoever deletes one deletes the object first and the row after it, so a crash in between leaves a row that is tried
+//! again, never an object that nobody knows of.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use crate::id::{AccountId, FileId, JobId};
 
+/// How long files are kept, results and uploads alike. That a job uses one as its input does not make it stay longer.
+pub const KEPT: TimeDelta = TimeDelta::days(3);
+
 /// Longest wait between two tries to delete the same file.
 const DELETE_RETRY: TimeDelta = TimeDelta::hours(1);
+
+/// A file for its owner.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Its id.
+    pub id: FileId,
+    /// The job that made it; none for an upload.
+    pub job: Option<JobId>,
+    /// Its place among the job's files, from 0.
+    pub position: Option<i16>,
+    /// What its sender calls an upload.
+    pub name: Option<String>,
+    /// What its sender says an upload is for.
+    pub purpose: Option<String>,
+    /// Where it is.
+    pub storage_key: String,
+    /// Its type, found in its bytes.
+    pub mime_type: String,
+    /// Its length.
+    pub size_bytes: i64,
+    /// Pixels across, of a result.
+    pub width: Option<i32>,
+    /// Pixels down, of a result.
+    pub height: Option<i32>,
+    /// Length in time, of a result.
+    pub duration_seconds: Option<f64>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+    /// When it is deleted.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Where a file is that a job is to use.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// Its key in storage.
+    pub storage_key: String,
+    /// Its length.
+    pub size_bytes: i64,
+}
 
 /// A file whose time is up.
 #[derive(Debug, Clone)]
 pub struct Expired {
     /// Its id.
     pub id: FileId,
-    /// The job that made it.
-    pub job: JobId,
+    /// The job that made it; none for an upload.
+    pub job: Option<JobId>,
     /// Where it is.
     pub storage_key: String,
     /// Where its preview is.
     pub preview_key: Option<String>,
 }
 
-/// Where a file of `account` is kept and of what type it is, or `None` when it has no such file.
+/// A file of `account`, as long as its time is not up; `None` when it has no such file.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn locate(
+pub async fn find(
     db: &PgPool,
     account: AccountId,
     file: FileId,
-) -> Result<Option<(String, String)>, sqlx::Error> {
-    let row = sqlx::query!(
-        "select storage_key, mime_type from files where id = $1 and account_id = $2",
+    now: DateTime<Utc>,
+) -> Result<Option<File>, sqlx::Error> {
+    sqlx::query_as!(
+        File,
+        r#"select id as "id!: _", job_id as "job?: _", position as "position?", null::text as "name?",
+                  null::text as "purpose?", storage_key as "storage_key!", mime_type as "mime_type!",
+                  size_bytes as "size_bytes!", width as "width?", height as "height?",
+                  duration_seconds as "duration_seconds?", created_at as "created_at!", expires_at as "expires_at!"
+           from files where id = $1 and account_id = $2 and expires_at > $3 and delete_tries = 0
+           union all
+           select id, null::uuid, null::smallint, name, purpose, storage_key, mime_type, size_bytes, null::integer,
+                  null::integer, null::float8, created_at, expires_at
+           from uploads where id = $1 and account_id = $2 and expires_at > $3 and delete_tries = 0"#,
+        file.0,
+        account.0,
+        now,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Where a file of `account` is kept, as long as it is there, or `None` when it has no such file.
+///
+/// # Errors
+/// When the database fails.
+pub async fn locate(db: &PgPool, account: AccountId, file: FileId) -> Result<Option<Located>, sqlx::Error> {
+    sqlx::query_as!(
+        Located,
+        r#"select storage_key as "storage_key!", size_bytes as "size_bytes!" from files where id = $1 and account_id = $2
+           union all
+           select storage_key, size_bytes from uploads where id = $1 and account_id = $2"#,
         file.0,
         account.0
     )
     .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| (row.storage_key, row.mime_type)))
+    .await
 }
 
 /// Up to `limit` files whose time is up, longest overdue first; those that just failed are left for an hour.
@@ -50,8 +121,15 @@ pub async fn locate(
 pub async fn expired(db: &PgPool, limit: i64, now: DateTime<Utc>) -> Result<Vec<Expired>, sqlx::Error> {
     sqlx::query_as!(
         Expired,
-        r#"select id as "id: _", job_id as "job: _", storage_key, preview_key from files
-           where expires_at <= $1 order by expires_at limit $2"#,
+        r#"select id as "id!: _", job_id as "job?: _", storage_key as "storage_key!", preview_key as "preview_key?"
+           from (
+               (select id, job_id, storage_key, preview_key, expires_at from files
+                where expires_at <= $1 order by expires_at limit $2)
+               union all
+               (select id, null::uuid, storage_key, null::text, expires_at from uploads
+                where expires_at <= $1 order by expires_at limit $2)
+           ) overdue
+           order by expires_at limit $2"#,
         now,
         limit,
     )
@@ -64,7 +142,9 @@ pub async fn expired(db: &PgPool, limit: i64, now: DateTime<Utc>) -> Result<Vec<
 /// # Errors
 /// When the database fails.
 pub async fn forget(db: &PgPool, file: FileId) -> Result<(), sqlx::Error> {
-    sqlx::query!("delete from files where id = $1", file.0).execute(db).await?;
+    sqlx::query!("with file as (delete from files where id = $1) delete from uploads where id = $1", file.0)
+        .execute(db)
+        .await?;
     Ok(())
 }
 
@@ -74,8 +154,14 @@ pub async fn forget(db: &PgPool, file: FileId) -> Result<(), sqlx::Error> {
 /// When the database fails.
 pub async fn put_off(db: &PgPool, file: FileId, error: &str, now: DateTime<Utc>) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar!(
-        "update files set delete_tries = delete_tries + 1, delete_error = $2, expires_at = $3 where id = $1
-         returning delete_tries",
+        r#"with file as (
+               update files set delete_tries = delete_tries + 1, delete_error = $2, expires_at = $3 where id = $1
+               returning delete_tries
+           ), upload as (
+               update uploads set delete_tries = delete_tries + 1, delete_error = $2, expires_at = $3 where id = $1
+               returning delete_tries
+           )
+           select delete_tries as "tries!" from file union all select delete_tries from upload"#,
         file.0,
         error,
         now + DELETE_RETRY,
@@ -89,9 +175,12 @@ pub async fn put_off(db: &PgPool, file: FileId, error: &str, now: DateTime<Utc>)
 /// # Errors
 /// When the database fails.
 pub async fn stuck(db: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from files where delete_tries > 0"#)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"select (select count(*) from files where delete_tries > 0)
+                  + (select count(*) from uploads where delete_tries > 0) as "count!""#
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Where the outputs of jobs are kept: `outputs/{job_id}/{n}-{random}.{ext}`.

@@ -5,6 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -97,6 +98,10 @@ id!(
     NoticeId, "msg"
 );
 id!(
+    /// An endpoint that hears of the ends of an account's jobs.
+    EndpointId, "whe"
+);
+id!(
     /// One entry of the ledger.
     EntryId, "txn"
 );
@@ -136,6 +141,13 @@ id!(
     /// A conversation.
     DialogId, "dlg"
 );
+
+impl NoticeId {
+    /// What no notice's id is below that was made at `at` or later: a UUIDv7 begins with the milliseconds since 1970.
+    pub fn earliest(at: DateTime<Utc>) -> Self {
+        Self(Uuid::from_u128(u128::try_from(at.timestamp_millis()).unwrap_or(0) << 80))
+    }
+}
 
 /// The fence of a claim: a random value that every write under the claim has to name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, sqlx::Type)]
@@ -179,6 +191,17 @@ mod tests {
         let id = JobId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().starts_with("job_"));
+    }
+
+    #[test]
+    fn an_id_is_between_the_instants_around_it() {
+        let id = NoticeId::new();
+        let (secs, nanos) = id.0.get_timestamp().expect("a UUIDv7").to_unix();
+        let at = DateTime::from_timestamp(i64::try_from(secs).unwrap(), nanos).unwrap();
+        assert!(
+            NoticeId::earliest(at) <= id && id < NoticeId::earliest(at + chrono::TimeDelta::milliseconds(1))
+        );
+        assert_eq!(NoticeId::earliest(DateTime::UNIX_EPOCH - chrono::TimeDelta::days(1)).0, Uuid::nil());
     }
 
     #[test]

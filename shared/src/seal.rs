@@ -2,8 +2,8 @@
 //!
 //! A sealed value is a version byte, four bytes that say which key, a random nonce, and the ciphertext of AES-256-GCM with
 //! its tag. The context it was sealed in is authenticated along with it, so a value moved to another row does not open.
-//! Deliberately absent: re-sealing old values after a rotation. What is sealed here lives for hours, and the key before
-//! still opens it.
+//! Deliberately absent: re-sealing old values after a rotation. What is sealed here lives for hours, or, as secrets of providers
+//! and endpoints, until it is rotated itself, and the key before still opens it.
 
 use std::{fmt, sync::Arc};
 

@@ -1,8 +1,11 @@
 //! Station 6, store: files in any service that speaks S3.
 //!
 //! Keys are `outputs/{job_id}/{n}-{random}.{ext}`: never the same twice, so that a worker which was given up and comes back
-//! overwrites nothing; what it leaves is looked for every night. Archives are `exports/{id}.zip`. The bucket is private; the only way out is a signed URL or this client.
+//! overwrites nothing; what it leaves is looked for every night. Archives are `exports/{id}.zip`, and what accounts send in is
+//! `uploads/{account_id}/{id}.{ext}`. The bucket is private; the only way out is a signed URL or this client.
 //! Deliberately absent: what the files mean.
+
+mod incoming;
 
 use std::{path::Path, time::Duration};
 
@@ -21,6 +24,8 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 
 use crate::config;
+
+pub use incoming::{Incoming, PART_BYTES};
 
 /// Longest wait for the S3 service to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

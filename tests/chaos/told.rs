@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::{account::webhook_key, id::JobId};
+use shared::{account::webhook_key, id::JobId, webhook::Signer};
 
 use crate::{
     book::Book,
@@ -54,6 +54,7 @@ pub fn judge_webhooks(evidence: &Evidence, book: &Book) {
     let ids: HashMap<JobId, String> =
         evidence.notices.iter().map(|notice| (notice.job_id, notice.id.to_string())).collect();
     let secret = SECRET.to_owned().into();
+    let signer = Signer::new(&secret);
     let mut taken = HashSet::new();
     for (_, webhook) in &evidence.received {
         let body = webhook.json();
@@ -66,8 +67,12 @@ pub fn judge_webhooks(evidence: &Evidence, book: &Book) {
             book.breach("a webhook is sent under one id", &about);
         }
         let key = webhook_key(&secret, row.account_id);
-        let expected = workers::notify::sign(&key, &webhook.id, webhook.timestamp_secs, &webhook.body);
-        if webhook.signature != expected {
+        let signed = workers::notify::Signed {
+            id: &webhook.id,
+            timestamp_secs: webhook.timestamp_secs,
+            body: &webhook.body,
+        };
+        if webhook.signature != signed.header([key.as_slice()], &signer) {
             book.breach("a webhook is signed", &about);
         }
         let tells = body["data"]["status"] == *row.status && body["type"] == *format!("job.{}", row.status);

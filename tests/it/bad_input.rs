@@ -237,6 +237,7 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
     assert_eq!(alice.send(Method::DELETE, "/v1/jobs", &[], None).await.error().1, "method_not_allowed");
     for (path, param) in [
         ("/v1/jobs?limit=0", "limit"),
+        ("/v1/jobs?limit=101", "limit"),
         ("/v1/jobs?limit=many", "limit"),
         ("/v1/jobs?status=open", "status"),
         ("/v1/jobs?medium=smell", "medium"),

@@ -17,7 +17,10 @@ use shared::{
     billing::{self, MoveError, Tokens},
     catalog::Route,
     id::{AccountId, EntryId, GrantId, JobId, KeyId},
-    job::{self, Closing, Fence, JobError, Lease, Medium, Order, Output, Priority, SubmitError, Verdict},
+    job::{
+        self, Closing, Descent, Fence, JobError, Lease, Medium, Order, Output, Priority, SubmitError,
+        Verdict, Wishes,
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -422,6 +425,9 @@ impl Player<'_> {
             start_at: None,
             deadline: self.app.now() + TimeDelta::days(365),
             idempotency: None,
+            sending: None,
+            wishes: Wishes::default(),
+            descent: Descent::default(),
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,

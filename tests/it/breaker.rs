@@ -42,7 +42,7 @@ async fn jobs_go_around_a_route_that_rests_and_spend_no_try_on_it() {
     let app = TestApp::new().await;
     let alice = app.account(1_000_000).await;
     open_route(&app, &alice).await;
-    assert!(app.worker.health.standing("fal", "fal-ai/flux/dev").is_open);
+    assert!(!app.worker.health.takes_work("fal", "fal-ai/flux/dev"));
     let before = app.simulator.submits("well").await["data"].as_array().map_or(0, Vec::len);
     // This door has not looked since, so the job is ordered from the first route, and goes around it.
     let job = run(&app, &alice, "well", json!({})).await;
@@ -72,7 +72,7 @@ async fn one_job_tries_a_route_whose_pause_is_over_and_its_success_opens_it_to_a
     app.drain().await;
     app.worker.health.flush().await.expect("tell");
     assert_eq!(app.simulator.paid("probe").await, 3);
-    assert!(!app.worker.health.standing("fal", "fal-ai/flux/dev").is_open);
+    assert!(app.worker.health.takes_work("fal", "fal-ai/flux/dev"));
     app.finish().await;
 }
 

@@ -1,7 +1,7 @@
 //! A job of each medium, from the request to the file, and the ways of looking at jobs.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use shared::job::Medium;
@@ -300,6 +300,46 @@ async fn jobs_are_listed_newest_first_page_by_page_and_by_filter() {
     assert_eq!(listed(&bob.get("/v1/jobs").await.json).len(), 0, "another account sees nothing");
     app.drain().await;
     assert_eq!(listed(&alice.get("/v1/jobs?status=succeeded").await.json).len(), 6);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_filter_narrows_the_list_and_several_narrow_it_together() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    let submit = async |model: &str, input: Value, team: &str, run: &str| {
+        let body = json!({ "model": model, "input": input, "metadata": { "team": team, "run": run } });
+        alice.post("/v1/jobs", body).await.job().to_string()
+    };
+    let old = submit("gpt-4o", json!({ "prompt": "x" }), "a", "1").await;
+    app.clock.advance(TimeDelta::hours(1));
+    let noon = app.now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    app.clock.advance(TimeDelta::seconds(1));
+    let new = submit("gpt-4o", json!({ "prompt": "x" }), "a", "2").await;
+    let speech = submit("tts-1", json!({ "text": "x" }), "b", "2").await;
+    assert_eq!(alice.cancel(old.parse().expect("an id")).await.status, StatusCode::OK);
+    let (old, new, speech) = (old.as_str(), new.as_str(), speech.as_str());
+    for (filter, expected) in [
+        (format!("created_after={noon}"), vec![speech, new]),
+        ("metadata[team]=a".into(), vec![new, old]),
+        ("metadata[team]=a&metadata[run]=2".into(), vec![new]),
+        ("metadata[team]=A".into(), vec![]),
+        ("metadata[colour]=a".into(), vec![]),
+        ("status=canceled".into(), vec![old]),
+        ("status=queued&metadata[run]=2".into(), vec![speech, new]),
+        ("status=queued&model=gpt-4o".into(), vec![new]),
+        (format!("medium=audio&metadata[run]=2&created_after={noon}"), vec![speech]),
+        ("medium=video".into(), vec![]),
+        ("metadata[team]=a&limit=1".into(), vec![new]),
+        (format!("metadata[team]=a&limit=1&after={new}"), vec![old]),
+    ] {
+        let page = alice.get(&format!("/v1/jobs?{filter}")).await.json;
+        let jobs = page["data"].as_array().expect("a list").iter();
+        let listed: Vec<_> = jobs.map(|job| job["id"].as_str().expect("an id")).collect();
+        assert_eq!(listed, expected, "{filter}");
+        assert_eq!(page["has_more"], filter.ends_with("&limit=1"), "{filter}");
+    }
+    app.drain().await;
     app.finish().await;
 }
 

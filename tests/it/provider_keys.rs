@@ -144,17 +144,25 @@ async fn rests_without_advice_grow_and_are_forgiven() {
 #[tokio::test]
 async fn a_key_that_is_refused_is_switched_off_and_operators_are_told() {
     let app = TestApp::new().await;
-    let alice = app.account(10_000).await;
+    let alice = app.account(100_000).await;
     without_environment(&app, "luma").await;
     let wrong = add(&app, "luma", "wrong", "wrong", terms(1, Limits::default())).await;
-    app.clock.advance(TimeDelta::minutes(6));
-    assert!(app.tick("recheck-provider-keys").await);
+    // That it cannot be asked about alone says nothing: some keys may generate and no more.
+    checkup::run(&app.worker).await.expect("ask");
+    let key = provider::find(&app.db, wrong).await.expect("look").expect("the key");
+    assert!(key.disabled_at.is_none() && key.check_error.is_some(), "{key:?}");
+
+    let job = alice.submit("luma", json!({ "prompt": "a fox" })).await;
+    app.run_due().await;
     checkup::run(&app.worker).await.expect("ask");
     let key = provider::find(&app.db, wrong).await.expect("look").expect("the key");
     assert!(key.disabled_at.is_some() && key.check_error.is_some(), "{key:?}");
+    app.worker.keychain.refresh().await.expect("read the keys");
     assert!(matches!(app.worker.keychain.choose("luma", "ray-2"), Choice::None));
     let told: i64 = scalar(&app.db, "select count(*) from mails where kind = 'provider_key'").await;
     assert_eq!(told, 1);
+    app.drain().await;
+    assert_eq!(alice.job(job).await["error"]["code"], "provider_unavailable");
 
     // The vendor took it again, as far as this test can tell it so; what an operator switched off stays off.
     let works = provider::Finding::Works { credit: Some((12.into(), "USD".into())) };
@@ -163,7 +171,6 @@ async fn a_key_that_is_refused_is_switched_off_and_operators_are_told() {
     assert!(provider::disable(&app.db, wrong, &OPERATOR, app.now()).await.expect("switch off"));
     let change = provider::record(&app.db, wrong, &works, app.now()).await.expect("write down");
     assert!(!change.was_enabled);
-    drop(alice);
     app.finish().await;
 }
 

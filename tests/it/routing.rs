@@ -181,7 +181,7 @@ async fn whoever_refused_a_content_is_not_asked_again() {
             "",
             vec![refusal("fal"), json!({ "provider": "replicate", "fault": "quota" })],
             "provider_unavailable",
-            "fal replicate replicate replicate replicate",
+            "fal replicate",
         ),
     ] {
         let app = app_with_flux(fal, replicate).await;
@@ -192,7 +192,11 @@ async fn whoever_refused_a_content_is_not_asked_again() {
         let id = alice.post("/v1/jobs", flux("a fox", &json!({}))).await.job();
         app.drain().await;
         let job = alice.job(id).await;
-        assert_eq!((job["error"]["code"].as_str(), tried(&app, id).await.as_str()), (Some(code), expected));
+        assert_eq!(job["error"]["code"], code, "{job}");
+        let tried = tried(&app, id).await;
+        // How often the last one is asked depends on when our key there rests.
+        let asked = tried.strip_prefix(expected).unwrap_or("another order");
+        assert!(asked.split(' ').all(|name| name.is_empty() || expected.ends_with(name)), "{tried}");
         assert_eq!(alice.tokens().await, (10_000, 0), "{code}");
         app.finish().await;
     }

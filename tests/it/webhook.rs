@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
-use sha2::Sha256;
-use shared::notice;
+use shared::notice::{self, Recorded};
 
-use crate::support::{Settings, TestApp, scalar};
+use crate::support::{Receiver, Settings, TestApp, scalar};
 
 #[tokio::test]
 async fn the_end_of_a_job_is_told_once_and_signed() {
@@ -24,9 +21,9 @@ async fn the_end_of_a_job_is_told_once_and_signed() {
     assert_eq!(app.deliver().await, 0, "told once");
     let told = receiver.received();
     assert_eq!(told.len(), 1);
-    let mut mac = Hmac::<Sha256>::new_from_slice(&app.webhook_key(alice.id)).unwrap();
-    mac.update(format!("{}.{}.{}", told[0].id, told[0].timestamp, told[0].body).as_bytes());
-    assert_eq!(told[0].signature, format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())));
+    let signatures: Vec<_> = told[0].signature.split(' ').collect();
+    assert_eq!(signatures[0], told[0].signed_with(&app.webhook_key(alice.id)));
+    assert!(signatures[1].starts_with("v1a,") && signatures.len() == 2, "{signatures:?}");
     assert_eq!(told[0].timestamp, app.now().timestamp());
     let message = told[0].json();
     assert_eq!(
@@ -149,26 +146,33 @@ async fn a_notice_that_was_sent_but_not_written_down_is_sent_again_under_the_sam
 }
 
 #[tokio::test]
-async fn an_account_with_many_notices_keeps_nobody_else_waiting() {
+async fn a_receiver_with_many_notices_keeps_nobody_else_waiting() {
     let app = TestApp::new().await;
     let (heavy, light) = (app.account(100_000).await, app.account(1000).await);
-    let receiver = app.receiver().await;
-    let order = |prompt: String| json!({ "model": "gpt-4o", "input": { "prompt": prompt }, "webhook": { "url": receiver.url } });
+    let (receiver, other) = (app.receiver().await, app.receiver().await);
+    let order = |prompt: String, to: &Receiver| json!({ "model": "gpt-4o", "input": { "prompt": prompt }, "webhook": { "url": to.url } });
     for n in 0..30 {
-        heavy.post("/v1/jobs", order(format!("heavy {n}"))).await;
+        heavy.post("/v1/jobs", order(format!("heavy {n}"), &receiver)).await;
     }
     app.drain().await;
     app.clock.advance(TimeDelta::seconds(1));
-    light.post("/v1/jobs", order("light".into())).await;
+    heavy.post("/v1/jobs", order("to another receiver".into(), &other)).await;
+    light.post("/v1/jobs", order("light".into(), &receiver)).await;
     app.drain().await;
-    let first = notice::claim(&app.db, 32, Duration::from_secs(60), app.now()).await.expect("claim");
-    let of = |account| first.iter().filter(|due| due.account == account).count();
-    assert_eq!((of(heavy.id), of(light.id)), (8, 1));
-    let more = notice::claim(&app.db, 32, Duration::from_secs(60), app.now()).await.expect("claim");
-    assert!(more.is_empty(), "a share is a share of what is under way");
+    let claim = async |limit| {
+        let claimed = notice::claim(&app.db, limit, Duration::from_secs(60), app.now()).await.expect("claim");
+        let of = |account, receiver: &Receiver| {
+            claimed.iter().filter(|due| due.account == account && due.target == receiver.url).count()
+        };
+        (of(heavy.id, &receiver), of(heavy.id, &other), of(light.id, &receiver))
+    };
+    assert_eq!(claim(2).await, (1, 0, 1), "of each account one before a second of any");
+    assert_eq!(claim(2).await, (1, 1, 0), "and of each receiver before a second of any");
+    assert_eq!(claim(32).await, (2, 0, 0), "a receiver has a share of what is under way");
+    assert_eq!(claim(32).await, (0, 0, 0));
     app.clock.advance(TimeDelta::minutes(2));
-    while app.deliver().await > 0 {}
-    assert_eq!(receiver.received().len(), 31);
+    app.deliver().await;
+    assert_eq!((receiver.received().len(), other.received().len()), (31, 1));
     app.finish().await;
 }
 
@@ -186,7 +190,8 @@ async fn a_deliverer_that_dies_is_followed_by_another_and_its_late_word_does_not
     app.clock.advance(TimeDelta::minutes(2));
     assert_eq!(app.deliver().await, 1);
     let late = notice::Sent::Dead("late".into());
-    assert!(!notice::record(&app.db, &lost, &late, app.now()).await.expect("record"));
+    let recorded = notice::record(&app.db, &lost, &late, None, app.now()).await.expect("record");
+    assert_eq!(recorded, Recorded::Lost);
     let status: String = scalar(&app.db, "select status from notices").await;
     assert_eq!(status, "delivered");
     app.finish().await;

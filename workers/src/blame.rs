@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::{
     Ctx,
-    keychain::Key,
     providers::{ErrorClass, ProviderError},
     result::ResultError,
+    run::Entry,
 };
 use shared::{
     job::{Claimed, Output},
-    provider::{self, Cause},
+    provider::Cause,
 };
 
 /// Whether a failure of this class is the key's: another may do better.
@@ -21,6 +21,7 @@ pub fn is_keys(class: ErrorClass) -> bool {
     cause(class).is_some()
 }
 
+/// Why a key rests after a failure of this class.
 fn cause(class: ErrorClass) -> Option<Cause> {
     match class {
         ErrorClass::RateLimited => Some(Cause::RateLimited),
@@ -35,28 +36,19 @@ fn is_providers(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Unavailable | ErrorClass::Ambiguous | ErrorClass::Failed | ErrorClass::Broken)
 }
 
-/// A submit failed.
-pub async fn submit(ctx: &Ctx, claimed: &Claimed, key: Option<&Key>, error: &ProviderError) {
+/// A submit failed, which had come in like this.
+pub async fn submit(ctx: &Ctx, claimed: &Claimed, entry: &Entry, error: &ProviderError) {
+    let (provider, model) = (&claimed.provider, &claimed.upstream_model);
     if is_providers(error.class) {
-        ctx.health.failed(&claimed.provider, &claimed.upstream_model);
+        ctx.health.failed(provider, model);
+    } else if entry.is_probe {
+        ctx.health.release(provider, model).await;
     }
-    let (Some(key), Some(cause)) = (key, cause(error.class)) else { return };
-    // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
-    let scope = if cause == Cause::Quota { "" } else { &claimed.upstream_model };
-    let now = ctx.clock.now();
-    match provider::cool_down(&ctx.db, key.id, scope, cause, error.retry_after, now).await {
-        Ok(until) => {
-            tracing::warn!(key.id = %key.id, provider.name = claimed.provider, model = scope, why = cause.word(), ?until, "a key of {} rests", claimed.provider);
-            metrics::counter!("kiln_provider_key_rests_total", "provider" => claimed.provider.clone(), "why" => cause.word()).increment(1);
-        }
-        Err(error) => tracing::warn!(key.id = %key.id, %error, "a key that should rest does not"),
+    if let (Some(key), Some(cause)) = (&entry.key, cause(error.class)) {
+        // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
+        let scope = if cause == Cause::Quota { "" } else { model };
+        ctx.keychain.rest(provider, key, scope, cause, error.retry_after).await;
     }
-    if cause != Cause::RateLimited
-        && let Err(error) = provider::ask_soon(&ctx.db, key.id, now).await
-    {
-        tracing::warn!(key.id = %key.id, %error, "a key in doubt is not asked about");
-    }
-    ctx.keychain.changed().await;
 }
 
 /// Asking for a task failed. Only a verdict says something of the route: one look that fails is made good by the next.
@@ -72,6 +64,6 @@ pub fn result(ctx: &Ctx, claimed: &Claimed, kept: &Result<Output, ResultError>, 
         Ok(_) => ctx.health.succeeded(&claimed.provider, &claimed.upstream_model, took),
         Err(ResultError::Unusable(_)) => ctx.health.failed(&claimed.provider, &claimed.upstream_model),
         // It may still come, or the trouble is ours.
-        Err(ResultError::Download(_) | ResultError::Storage(_)) => {}
+        Err(ResultError::Download(_) | ResultError::Forbidden(_) | ResultError::Storage(_)) => {}
     }
 }

@@ -59,6 +59,11 @@ impl Vendors {
         Providers::new(std::iter::once(local::adapter()).chain(theirs).collect())
     }
 
+    /// Where the vendors are that this process has a key for in its environment.
+    pub fn base_urls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|door| door.base_url.as_str())
+    }
+
     /// The keys of the environment, and where each is for.
     pub fn keys(&self) -> Vec<(&'static str, SecretString)> {
         self.0.iter().map(|door| (door.vendor.name, door.key.clone())).collect()

@@ -35,7 +35,7 @@ pub struct Inputs {
 /// Brings every file that the job's input names.
 ///
 /// # Errors
-/// [`ErrorClass::BadInput`] when a file is missing, too long, too large a picture or of no known kind;
+/// [`ErrorClass::BadInput`] when a file is missing, too long, too large a picture or not of the kind that its field wants;
 /// [`ErrorClass::Unavailable`] when it could not be read this time.
 pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Inputs, ProviderError> {
     let Some(model) = ctx.catalog.get(&claimed.model) else { return Ok(Inputs::default()) };
@@ -46,6 +46,9 @@ pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Inputs, ProviderErro
         let Some(format) = sniff(&bytes) else {
             return Err(bad(field, "is of no kind that is known here"));
         };
+        if let Some(wanted) = model.media_type(field).filter(|wanted| !format.may_be(wanted)) {
+            return Err(bad(field, &format!("is {} where {wanted} is wanted", format.mime_type())));
+        }
         let picture = survey(&bytes, format).await.map_err(|why| bad(field, &why))?;
         if field == SOURCE_FIELD {
             inputs.source = picture;
@@ -112,11 +115,14 @@ fn decode(field: &str, data: &str) -> Result<Bytes, ProviderError> {
 async fn stored(ctx: &Ctx, claimed: &Claimed, field: &str, id: FileId) -> Result<Bytes, ProviderError> {
     let away = |error: String| ProviderError::new(ErrorClass::Unavailable, error);
     let found = file::locate(&ctx.db, claimed.account, id).await.map_err(|error| away(error.to_string()))?;
-    let Some((key, _)) = found else {
+    let Some(found) = found else {
         return Err(bad(field, "names a file that is not there, or no longer"));
     };
     let limit = u64::try_from(INPUT_LIMIT_BYTES).unwrap_or(u64::MAX);
-    ctx.storage.get_bytes(&key, limit).await.map_err(|error| away(format!("{error:#}")))
+    if u64::try_from(found.size_bytes).is_ok_and(|size| size > limit) {
+        return Err(bad(field, &format!("is longer than {INPUT_LIMIT_BYTES} bytes")));
+    }
+    ctx.storage.get_bytes(&found.storage_key, limit).await.map_err(|error| away(format!("{error:#}")))
 }
 
 async fn download(ctx: &Ctx, field: &str, url: &str) -> Result<Bytes, ProviderError> {

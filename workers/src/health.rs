@@ -30,6 +30,8 @@ const PACE_MIN: Duration = Duration::from_millis(100);
 pub enum Admission {
     /// It may.
     Open,
+    /// This one may, to find out whether others may.
+    Probe,
     /// The route mostly fails; not before then.
     NotBefore(DateTime<Utc>),
 }
@@ -122,6 +124,19 @@ impl Health {
         self.0.standings.get(provider, upstream_model)
     }
 
+    /// Whether a route takes work now, as far as this process knows; one whose pause is over may.
+    pub fn takes_work(&self, provider: &str, upstream_model: &str) -> bool {
+        !self.standing(provider, upstream_model).is_open(self.0.clock.now())
+    }
+
+    /// The job that was to try a route learned nothing of it: another may.
+    pub async fn release(&self, provider: &str, upstream_model: &str) {
+        let route = Route { provider: provider.to_owned(), upstream_model: upstream_model.to_owned() };
+        if let Err(error) = provider::release_probe(&self.0.db, &route).await {
+            tracing::warn!(%error, "a route that was not tried is tried later");
+        }
+    }
+
     /// Whether a new submit may go by a route. Of those that come when the pause of an open route is over, one may.
     pub async fn admit(&self, provider: &str, upstream_model: &str) -> Admission {
         let Some(until) = self.standing(provider, upstream_model).open_until else { return Admission::Open };
@@ -131,7 +146,7 @@ impl Health {
         }
         let route = Route { provider: provider.to_owned(), upstream_model: upstream_model.to_owned() };
         match provider::take_probe(&self.0.db, &route, now).await {
-            Ok(true) => Admission::Open,
+            Ok(true) => Admission::Probe,
             Ok(false) => Admission::NotBefore(now + PACE),
             Err(error) => {
                 // The submit's own intent will tell whether the database is there.

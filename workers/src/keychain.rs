@@ -2,7 +2,7 @@
 //!
 //! Keys come from the environment and from the database; how each fares is in the database for all processes, and read again
 //! on a hint or every other second. The choice is by weight among those that work and do not rest. Deliberately absent: what
-//! makes a key rest, which is [`crate::blame`]'s, and its limits, which Postgres keeps.
+//! makes a key rest, which `blame.rs` decides, and its limits, which Postgres keeps.
 
 use std::{
     collections::HashMap,
@@ -18,15 +18,19 @@ use sqlx::PgPool;
 
 use shared::{
     clock::SharedClock,
+    db::is_transient,
     id::ProviderKeyId,
     process::Process,
-    provider::{self, Cooldown},
+    provider::{self, Cause, Cooldown},
     seal::Sealer,
     wake::{self, Wake, Wakes},
 };
 
 /// How often the database is looked at without a hint.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a database that is away is left in peace.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// How long is waited for a key that its vendor refused.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
@@ -106,9 +110,9 @@ impl Keychain {
         environment: Vec<(&'static str, SecretString)>,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        for (name, secret) in &environment {
-            provider::register(db, name, secret, clock.now()).await.context("make our keys known")?;
-        }
+        patiently(process, || provider::register(db, &environment, clock.now()))
+            .await
+            .context("make our keys known")?;
         let environment = environment
             .into_iter()
             .map(|(name, secret)| ((name.to_owned(), provider::fingerprint(&secret)), secret))
@@ -124,7 +128,7 @@ impl Keychain {
         let keychain = Self(Arc::new(chain));
         // Subscribed before the first look, so that a change in between is not missed.
         let mut hints = wakes.listen();
-        keychain.refresh().await.context("read our keys at the providers")?;
+        patiently(process, || keychain.refresh()).await.context("read our keys at the providers")?;
         let (kept, watched) = (keychain.clone(), process.clone());
         process.spawn(async move {
             while wake::rest(&mut hints, LOOK, &watched, |wake| wake == Wake::Providers).await {
@@ -203,6 +207,12 @@ impl Keychain {
         }
     }
 
+    /// Whether there is a key for a provider, however it fares.
+    pub fn has(&self, provider: &str) -> bool {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.keys.get(provider).is_some_and(|keys| !keys.is_empty())
+    }
+
     /// The key that a task under way was submitted with, or, should it be gone, another of the provider.
     pub fn of_task(&self, provider: &str, key: Option<ProviderKeyId>) -> Option<Key> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -220,12 +230,71 @@ impl Keychain {
         known.keys.iter().flat_map(list).collect()
     }
 
+    /// Lets a key rest after an error that was its own, for one model or (empty) for all, and asks the vendor about it where it was
+    /// refused. All processes are told; where the database is away, the next error says it again.
+    pub async fn rest(
+        &self,
+        provider: &str,
+        key: &Key,
+        upstream_model: &str,
+        cause: Cause,
+        advice: Option<Duration>,
+    ) {
+        let (db, now) = (&self.0.db, self.0.clock.now());
+        let known = self.known_rest(key.id, upstream_model);
+        let until = match provider::cool_down(db, key.id, upstream_model, cause, advice, now).await {
+            Ok(until) => until,
+            Err(error) => {
+                tracing::warn!(key.id = %key.id, %error, "a key that should rest does not");
+                return;
+            }
+        };
+        if cause != Cause::RateLimited
+            && let Err(error) = provider::ask_soon(db, key.id, now).await
+        {
+            tracing::warn!(key.id = %key.id, %error, "a key in doubt is not asked about");
+        }
+        // Calls that were under way together fail together; the first has said it all.
+        if until == known {
+            return;
+        }
+        tracing::warn!(key.id = %key.id, provider.name = provider, model = upstream_model, why = cause.word(), ?until, "a key of {provider} rests");
+        metrics::counter!("kiln_provider_key_rests_total", "provider" => provider.to_owned(), "why" => cause.word())
+            .increment(1);
+        self.changed().await;
+    }
+
+    fn known_rest(&self, key: ProviderKeyId, upstream_model: &str) -> Option<DateTime<Utc>> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let same = |rest: &&Cooldown| rest.key == key && rest.upstream_model == upstream_model;
+        known.cooldowns.iter().find(same).map(|rest| rest.until)
+    }
+
     /// Reads what was just written, and tells the other processes.
     pub async fn changed(&self) {
         if let Err(error) = self.refresh().await {
             tracing::warn!(%error, "keys at the providers not read; those known go on");
         }
         self.0.wakes.send(Wake::Providers);
+    }
+}
+
+/// Asks the database again while it is away, until it answers or `process` stops: a worker that starts during a restart is none
+/// that failed to start.
+async fn patiently<F: Future<Output = Result<(), sqlx::Error>>>(
+    process: &Process,
+    ask: impl Fn() -> F,
+) -> Result<(), sqlx::Error> {
+    loop {
+        match ask().await {
+            Err(error) if is_transient(&error) => {
+                tracing::warn!(%error, "database away; trying again");
+                if !process.sleep(AWAY).await {
+                    return Err(error);
+                }
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -13,12 +13,14 @@ use reqwest::{
     redirect::Policy,
 };
 
+use crate::trace;
 use shared::address::{check_url, is_public};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence in the middle of an answer; adapters set a limit for each whole call as well.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest silence before and in the middle of an answer; longer than any limit that adapters set for a whole call, or it would
+/// cut those off.
+const READ_TIMEOUT: Duration = Duration::from_secs(330);
 /// Most redirects followed when fetching a file.
 const REDIRECTS: usize = 5;
 /// What we call ourselves.
@@ -39,7 +41,22 @@ pub struct Web {
     files: Client,
     /// For webhooks: follows none.
     hooks: Client,
+    /// For files at vendors' own addresses: unguarded, and follows none.
+    vendors: Client,
+    /// Where those are.
+    trusted: Arc<[url::Origin]>,
     allow_private: bool,
+}
+
+/// Why a file was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Its address is none that may be read, today or tomorrow.
+    #[error("{0}")]
+    Refused(String),
+    /// It could not be read this time.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Web {
@@ -64,6 +81,8 @@ impl Web {
         Ok(Self {
             files: guard(client(checked)).build().context("set up the HTTP client for files")?,
             hooks: guard(client(Policy::none())).build().context("set up the HTTP client for webhooks")?,
+            vendors: vendor_client()?,
+            trusted: Arc::default(),
             allow_private,
         })
     }
@@ -76,8 +95,9 @@ impl Web {
         Ok(self.files.get(check_url(url, self.allow_private)?))
     }
 
-    /// Begins to read a file that needs `headers`, such as a key of ours. They are for the host of `url`: where it sends us on
-    /// to another, that one does not get them.
+    /// Begins to read a vendor's file, which may need `headers`, such as a key of ours. They and the trace are for the host of
+    /// `url`: where it sends us on to another, that one does not get them. Vendors whose address an operator has set are not
+    /// strangers, wherever they are.
     ///
     /// # Errors
     /// What went wrong, without the URL, which may be signed.
@@ -86,25 +106,44 @@ impl Web {
         url: &str,
         headers: &[(String, String)],
         timeout: Duration,
-    ) -> Result<Response, String> {
-        let failed = |error: reqwest::Error| error.without_url().to_string();
-        if headers.is_empty() {
-            return self.get(url)?.timeout(timeout).send().await.map_err(failed);
-        }
-        let mut url = check_url(url, self.allow_private)?;
+    ) -> Result<Response, FetchError> {
+        let failed = |error: reqwest::Error| FetchError::Failed(error.without_url().to_string());
+        let first = self.admit(url)?;
+        let mut url = first.clone();
         for _ in 0..=REDIRECTS {
-            let mut request = self.hooks.get(url.clone()).timeout(timeout);
-            for (name, value) in headers {
-                request = request.header(name, value);
+            let client = if self.is_vendors(&url) { &self.vendors } else { &self.hooks };
+            let mut request = client.get(url.clone()).timeout(timeout);
+            if url.origin() == first.origin() {
+                request = trace::sign(request);
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
             }
             let response = request.send().await.map_err(failed)?;
-            let Some(next) = redirect(&response)? else { return Ok(response) };
-            if next.origin() != url.origin() {
-                return self.get(next.as_str())?.timeout(timeout).send().await.map_err(failed);
-            }
-            url = check_url(next.as_str(), self.allow_private)?;
+            let Some(next) = redirect(&response).map_err(FetchError::Failed)? else { return Ok(response) };
+            url = self.admit(next.as_str())?;
         }
-        Err("too many redirects".into())
+        Err(FetchError::Failed("too many redirects".into()))
+    }
+
+    /// The same way out, which trusts the addresses of these base URLs.
+    #[must_use]
+    pub fn trusting<'a>(mut self, base_urls: impl Iterator<Item = &'a str>) -> Self {
+        self.trusted =
+            base_urls.filter_map(|url| url::Url::parse(url).ok()).map(|url| url.origin()).collect();
+        self
+    }
+
+    fn is_vendors(&self, url: &url::Url) -> bool {
+        self.trusted.contains(&url.origin())
+    }
+
+    /// An address that may be read.
+    fn admit(&self, url: &str) -> Result<url::Url, FetchError> {
+        match url::Url::parse(url) {
+            Ok(url) if self.is_vendors(&url) => Ok(url),
+            _ => check_url(url, self.allow_private).map_err(FetchError::Refused),
+        }
     }
 
     /// Prepares to tell a stranger's server something.

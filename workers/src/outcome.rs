@@ -39,12 +39,12 @@ pub enum Outcome {
 pub enum Way {
     /// Another key of ours at the same provider.
     Key,
-    /// The job's next provider; this one failed.
-    Elsewhere,
-    /// The job's next provider; this one is not asked again.
-    ElsewhereForGood,
-    /// The job's next provider, without having tried this one; spends no try.
-    Around,
+    /// The fallback of this place; this provider failed.
+    Elsewhere(usize),
+    /// The fallback of this place; this provider is not asked again.
+    ElsewhereForGood(usize),
+    /// The fallback of this place, without having tried this provider; spends no try.
+    Around(usize),
 }
 
 impl Way {
@@ -52,8 +52,8 @@ impl Way {
     pub fn next(self) -> Next {
         match self {
             Self::Key => Next::Here,
-            Self::Elsewhere | Self::Around => Next::Elsewhere,
-            Self::ElsewhereForGood => Next::ElsewhereForGood,
+            Self::Elsewhere(place) | Self::Around(place) => Next::Elsewhere(place),
+            Self::ElsewhereForGood(place) => Next::ElsewhereForGood(place),
         }
     }
 
@@ -222,8 +222,14 @@ pub fn unjudged(
     }
 }
 
-/// What a failed call means for the job.
-pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<Utc>) -> Outcome {
+/// What a failed call means for a job whose success costs us so much at most.
+pub fn classify(
+    stage: &Stage,
+    error: &ProviderError,
+    cost_usd: Decimal,
+    tries: u16,
+    now: DateTime<Utc>,
+) -> Outcome {
     match (error.class, stage) {
         (ErrorClass::BadInput, Stage::Input) => Outcome::Fail(JobError {
             code: "invalid_input_file",
@@ -243,7 +249,7 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
             retryable: true,
             may_be_billed: false,
         }),
-        (ErrorClass::Broken, _) => retry(now + backoff(tries), Resume::Anew, unusable()),
+        (ErrorClass::Broken, _) => remade(cost_usd, tries, now),
         (_, Stage::Resume { provider_ref, misses }) => {
             let misses = Misses { blind: misses.blind.saturating_add(1), ..*misses };
             let pace =
@@ -286,6 +292,7 @@ pub fn classify(stage: &Stage, error: &ProviderError, tries: u16, now: DateTime<
 pub fn classify_result(
     error: &ResultError,
     task: Option<(&str, Misses)>,
+    cost_usd: Decimal,
     tries: u16,
     now: DateTime<Utc>,
 ) -> Outcome {
@@ -298,8 +305,18 @@ pub fn classify_result(
             let misses = Misses { blind: 0, undelivered: misses.undelivered.saturating_add(1) };
             Outcome::Wait(another_look(provider_ref, misses, now + look_again(misses.undelivered)))
         }
-        _ => retry(now + backoff(tries), Resume::Anew, unusable()),
+        // Made again, it would be at such an address again.
+        (ResultError::Forbidden(_), _) => Outcome::Fail(unusable()),
+        _ => remade(cost_usd, tries, now),
     }
+}
+
+/// A result of no use, which will be billed all the same: made again, but what is dear only once.
+fn remade(cost_usd: Decimal, tries: u16, now: DateTime<Utc>) -> Outcome {
+    if cost_usd > TWICE_MAX_USD && tries > 0 {
+        return Outcome::Fail(unusable());
+    }
+    retry(now + backoff(tries), Resume::Anew, unusable())
 }
 
 /// Whether another provider may do better where one failed so. Not where the input or its content is to blame, nor where the first
@@ -334,10 +351,10 @@ pub fn no_way(until: DateTime<Utc>, now: DateTime<Utc>) -> Outcome {
     wait(until + spread, Resume::Unchanged, "waiting for the provider")
 }
 
-/// The provider takes nothing now, and the next one does.
-pub fn detour() -> Outcome {
+/// The provider takes nothing now, and the fallback of this place does.
+pub fn detour(place: usize) -> Outcome {
     let error = unavailable("the provider takes no work just now");
-    Outcome::Turn(Way::Around, error)
+    Outcome::Turn(Way::Around(place), error)
 }
 
 /// The job itself cannot be read or its handler broke: again from the same place, perhaps by a better worker.

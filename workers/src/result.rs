@@ -18,6 +18,7 @@ use crate::{
     Ctx,
     acceptance::Ordered,
     media::{self, Kind, MediaError, Picture, Verified},
+    net::FetchError,
     providers::{Artifact, Artifacts},
 };
 use shared::{
@@ -37,6 +38,9 @@ pub enum ResultError {
     /// It could not be fetched this time; it may still be there.
     #[error("download: {0}")]
     Download(String),
+    /// Its address is none that may be read, and will not become one.
+    #[error("its address {0}")]
+    Forbidden(String),
     /// It is not what was ordered, and will not become so.
     #[error("unusable: {0}")]
     Unusable(String),
@@ -189,7 +193,10 @@ async fn write_down(bytes: Bytes) -> Result<TempPath, ResultError> {
 /// Streams a vendor's file to the disk.
 async fn download(ctx: &Ctx, url: &str, headers: &[(String, String)]) -> Result<TempPath, ResultError> {
     let failed = |error: reqwest::Error| ResultError::Download(error.without_url().to_string());
-    let response = ctx.web.fetch(url, headers, DOWNLOAD_TIMEOUT).await.map_err(ResultError::Download)?;
+    let response = ctx.web.fetch(url, headers, DOWNLOAD_TIMEOUT).await.map_err(|error| match error {
+        FetchError::Refused(why) => ResultError::Forbidden(why),
+        FetchError::Failed(why) => ResultError::Download(why),
+    })?;
     let response = response.error_for_status().map_err(failed)?;
     let (file, path) = NamedTempFile::new().map_err(|error| disk(&error))?.into_parts();
     let mut file = tokio::fs::File::from_std(file);

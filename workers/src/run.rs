@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use rust_decimal::Decimal;
 
@@ -20,6 +20,7 @@ use crate::{
     outcome::{self, Outcome, Way, backoff},
     providers::{AfterAmbiguity, Artifacts, Provider},
     result::{self, ResultError},
+    trace,
 };
 use shared::{
     catalog::Route,
@@ -35,8 +36,13 @@ mod ask;
 
 use ask::Desk;
 
+pub use ask::Entry;
+
 /// Longest wait for a vendor to acknowledge a cancel; the job ends either way.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a job waits for a key by which its task can be asked for.
+const KEYLESS: TimeDelta = TimeDelta::seconds(60);
 
 /// A place on a job's way, for tests that crash there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +110,7 @@ pub async fn run_job(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if claimed.cancel_requested {
         return cancel(ctx, claimed).await;
     }
-    match advance(ctx, claimed).await {
+    match trace::within(claimed.trace(), Box::pin(advance(ctx, claimed))).await {
         Ok(outcome) => settle(ctx, claimed, outcome).await,
         Err(Lost) => Ended::Stale,
     }
@@ -115,7 +121,8 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
         && let Some(desk) = Desk::of_task(ctx, claimed)
     {
-        match tokio::time::timeout(CANCEL_TIMEOUT, desk.cancel(ctx, claimed, provider_ref)).await {
+        let asked = trace::within(claimed.trace(), desk.cancel(ctx, claimed, provider_ref));
+        match tokio::time::timeout(CANCEL_TIMEOUT, asked).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
             Err(_) => tracing::warn!(job.id = %claimed.job(), "provider gave no word on a cancel"),
@@ -146,11 +153,12 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
     let Some(provider) = ctx.providers.get(&claimed.provider) else { return Ok(not_set_up(ctx, claimed)) };
     match (checkpoint, outcome::after_ambiguity(provider.after_ambiguity(), claimed.cost_usd)) {
         (Some(Checkpoint::Pending { provider_ref, misses }), _) => {
-            let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(not_set_up(ctx, claimed)) };
+            let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(keyless(ctx, claimed)) };
             ask::resume(ctx, claimed, &desk, provider_ref, *misses).await
         }
         (Some(Checkpoint::Submitting { unseen }), AfterAmbiguity::Lookup) => {
-            let Some(desk) = Desk::of_task(ctx, claimed) else { return Ok(not_set_up(ctx, claimed)) };
+            // Whoever asks with the key of another account is told that there was never such a submit.
+            let Some(desk) = Desk::of_own_task(ctx, claimed) else { return Ok(keyless(ctx, claimed)) };
             ask::lookup(ctx, claimed, &desk, *unseen).await
         }
         (Some(Checkpoint::Submitting { .. }), policy @ AfterAmbiguity::GiveUp) => {
@@ -162,17 +170,26 @@ async fn advance(ctx: &Ctx, claimed: &Claimed) -> Result<Outcome, Lost> {
 
 /// Station 5 from its start: if the provider takes work, what is asked for is judged, and submitted if nothing is against it.
 async fn begin(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<Outcome, Lost> {
-    if let Some(outcome) = ask::blocked(ctx, claimed) {
-        return Ok(outcome);
-    }
+    let entry = match ask::admit(ctx, claimed).await {
+        Ok(entry) => entry,
+        Err(outcome) => return Ok(outcome),
+    };
     // What was submitted once had been judged, and an input never changes.
     if claimed.attempt == 0 {
         if let Some(outcome) = moderation::screen(ctx, claimed).await {
+            entry.leave(ctx, claimed).await;
             return Ok(outcome);
         }
         ctx.probe.at(Station::Judged);
     }
-    ask::submit(ctx, claimed, provider).await
+    ask::submit(ctx, claimed, provider, entry).await
+}
+
+/// A task is under way, and this process has no key to ask for it: it may be there soon, or elsewhere. Unknown is not failed.
+fn keyless(ctx: &Ctx, claimed: &Claimed) -> Outcome {
+    tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, key.id = ?claimed.provider_key, "no key to ask for the task of {}", claimed.job());
+    let now = ctx.clock.now();
+    outcome::no_way(now + KEYLESS, now)
 }
 
 fn not_set_up(ctx: &Ctx, claimed: &Claimed) -> Outcome {
@@ -201,7 +218,8 @@ async fn keep(ctx: &Ctx, claimed: &Claimed, made: Made<'_>) -> Result<Outcome, L
         Ok(output) => output,
         Err(error) => {
             tracing::warn!(job.id = %claimed.job(), provider.name = claimed.provider, %error, "result of {} not kept", claimed.job());
-            return Ok(outcome::classify_result(&error, task, tries(claimed), ctx.clock.now()));
+            let (tries, now) = (tries(claimed), ctx.clock.now());
+            return Ok(outcome::classify_result(&error, task, claimed.cost_usd, tries, now));
         }
     };
     ctx.probe.at(Station::Stored);
@@ -287,14 +305,14 @@ async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way
         why,
         may_be_billed: error.may_be_billed,
         next: way.map_or(Next::Here, Way::next),
-        spends_try: way != Some(Way::Around),
+        spends_try: !matches!(way, Some(Way::Around(_))),
         at: ctx.clock.now(),
     };
     paused(persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await)
 }
 
-/// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and the next one
-/// takes work. A refused content goes there only if the route says so, and never comes back.
+/// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and one of the
+/// others takes work. A refused content goes there only if the route says so, and never comes back.
 fn next_way(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Option<Way> {
     let error = match outcome {
         Outcome::Fail(error) => error,
@@ -306,14 +324,16 @@ fn next_way(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Option<Way> {
         }
         _ => return None,
     };
-    let way = if outcome::is_provider_to_blame(error) {
+    let way: fn(usize) -> Way = if outcome::is_provider_to_blame(error) {
         Way::Elsewhere
     } else if outcome::is_refusal(error) && route(ctx, claimed).is_some_and(|route| route.after_refusal) {
         Way::ElsewhereForGood
     } else {
         return None;
     };
-    ask::is_next_open(ctx, claimed).then_some(way)
+    // After a verdict there is nothing to come back for, so the job waits at the next provider rather than here.
+    let is_over = matches!(outcome, Outcome::Fail(_)) && !claimed.fallbacks.is_empty();
+    ask::open_fallback(ctx, claimed).or(is_over.then_some(0)).map(way)
 }
 
 /// The route that the job is on, as the catalogue has it now.

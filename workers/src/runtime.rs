@@ -32,6 +32,7 @@ use shared::{
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Teller,
     wake::Wakes,
 };
 
@@ -78,8 +79,9 @@ impl Parts {
             keychain,
             health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),
+            teller: Teller::start(&self.db, &self.wakes, process),
             providers,
-            web: Web::new(self.allow_private)?,
+            web: Web::new(self.allow_private)?.trusting(self.vendors.base_urls()),
             db: self.db,
             clock: self.clock,
             wakes: self.wakes,
@@ -171,7 +173,8 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
 /// worker on one task, so each run gets a task of its own, or one core would be all they have.
 async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<(), Infallible> {
     let job = work.claimed.job();
-    let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, traceparent = work.claimed.traceparent);
+    let trace = work.claimed.trace().map(|trace| trace.id());
+    let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, trace.id = trace);
     let ctx = Ctx { paying: Paying::default(), ..(*ctx).clone() };
     let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
     match run {

@@ -108,7 +108,8 @@ pub fn phone(text: &str) -> Result<Option<String>, ApiError> {
     Ok(Some(text.to_owned()))
 }
 
-fn lines(param: &str, text: &str, longest: usize) -> Result<Option<String>, ApiError> {
+/// Text of several lines; `None` where it is blank.
+pub fn lines(param: &str, text: &str, longest: usize) -> Result<Option<String>, ApiError> {
     let text = text.trim();
     if text.chars().count() > longest
         || text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))

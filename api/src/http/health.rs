@@ -1,6 +1,7 @@
 //! Whether this process lives, may be sent requests, and what it depends on; and the metrics.
 
 use axum::{Json, extract::State, response::IntoResponse};
+use chrono::{DateTime, Utc};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -38,17 +39,17 @@ pub async fn dependencies(State(ctx): State<Ctx>) -> (StatusCode, Json<Value>) {
     let body = json!({
         "status": word(database && storage),
         "dependencies": { "database": { "status": word(database) }, "storage": { "status": word(storage) } },
-        "providers": providers(ctx.standings.all()),
+        "providers": providers(ctx.standings.all(), ctx.clock.now()),
     });
     (status, Json(body))
 }
 
 /// How each provider fares, by name: `ok`, `degraded` where some of its models mostly fail, `unavailable` where all do.
-fn providers(routes: Vec<(Route, Standing)>) -> BTreeMap<String, Value> {
+fn providers(routes: Vec<(Route, Standing)>, now: DateTime<Utc>) -> BTreeMap<String, Value> {
     let mut counted: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     for (route, standing) in routes {
         let (open, all) = counted.entry(route.provider).or_default();
-        *open += u32::from(standing.is_open);
+        *open += u32::from(standing.is_open(now));
         *all += 1;
     }
     let word = |(open, all): (u32, u32)| match open {

@@ -1,24 +1,20 @@
-//! Jobs over HTTP: submit, look, wait, watch, list, cancel.
+//! Jobs over HTTP: submit, look, wait, list, cancel.
 
-use std::{convert::Infallible, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     Json,
     extract::State,
-    response::{
-        IntoResponse, Response, Sse,
-        sse::{Event, KeepAlive},
-    },
+    response::{IntoResponse, Response},
 };
-use futures::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::Instant,
-};
 
-use super::order::{self, NewJob};
+use super::{
+    order::{self, NewJob},
+    submission::{self, Accepted, Fate},
+    watch::{self, await_end},
+};
 use crate::{
     ApiError, Ctx,
     access::Caller,
@@ -27,24 +23,17 @@ use crate::{
 };
 use shared::{
     id::{AccountId, JobId},
-    job::{self, Cancel, Filter, Job, JobView, Medium, Status, SubmitError, Submitted},
-    wake::Wake,
+    job::{self, Cancel, Filter, JobView, Medium, Status},
 };
 
 /// Longest wait a caller may ask for.
 const WAIT_SECS_MAX: u64 = 60;
-/// How often a waiting request looks by itself, should no hint arrive.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When a caller who polls should come again.
 const RETRY_AFTER_SECS: u32 = 2;
-/// How often a silent event stream says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// How a request came in, in logs and metrics, when it was answered with the job of an earlier one.
-const REPEAT: &str = "repeat";
+/// Says that nothing new was made.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Accepts a generation request: prices it, holds the tokens, queues it.
 pub async fn create(
@@ -54,46 +43,26 @@ pub async fn create(
     body: Body<NewJob>,
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers)?;
-    let (mut order, _) = match body.value.into_order(&ctx, &caller, &headers, body.hash.clone()).await {
-        Ok(order) => order,
-        Err(refusal) => {
-            // What was accepted once stays so, whatever prices and rights say today.
-            let Some(key) = order::idempotency(&headers, body.hash)? else { return Err(refusal) };
-            let first = match job::first_of(&ctx.db, caller.account, &key).await {
-                Ok(Some(first)) => first,
-                Ok(None) | Err(SubmitError::KeyReused) => return Err(refusal),
-                Err(error) => return Err(error.into()),
-            };
-            let view = await_end(&ctx, caller.account, first, wait.unwrap_or_default()).await?;
-            return Ok(accepted(&view, wait, true));
-        }
-    };
-    order::follow_parent(&ctx, &mut order).await?;
-    let order = Arc::new(order);
-    let receipt = ctx.submitter.submit(&order).await?;
-    let (id, how) = match receipt.submitted {
-        Submitted::New { .. } => {
-            ctx.wakes.send(Wake::Pool(order.medium));
-            (order.job, "new")
-        }
-        Submitted::Cached => {
-            ctx.wakes.send(Wake::Notice);
-            (order.job, "cached")
-        }
-        Submitted::Repeat(id) => (id, REPEAT),
-    };
-    tracing::info!(job.id = %id, account.id = %caller.account, model = order.model, how, "job {id} accepted");
-    metrics::counter!("kiln_jobs_submitted_total", "model" => order.model.clone(), "how" => how).increment(1);
-    let view = match (receipt.submitted, wait) {
+    let taken = submission::submit(&ctx, &caller, &headers, body.value, body.hash).await?;
+    let view = view(&ctx, caller.account, &taken, wait).await?;
+    Ok(accepted(Json(&view).into_response(), &view, wait, &taken))
+}
+
+/// The job that a request became, after waiting for its end as the caller prefers.
+///
+/// # Errors
+/// 503 when the database is away; the request was accepted all the same.
+pub async fn view(
+    ctx: &Ctx,
+    account: AccountId,
+    taken: &Accepted,
+    wait: Option<Duration>,
+) -> Result<JobView, ApiError> {
+    match (&taken.fate, wait) {
         // Nothing is known of it but what was ordered.
-        (Submitted::New { held, created_at }, None) => ctx.renderer.accepted(&order, held, created_at),
-        _ => await_end(&ctx, caller.account, id, wait.unwrap_or_default()).await?,
-    };
-    let mut response = accepted(&view, wait, how == REPEAT);
-    if let Some(rate) = receipt.rate {
-        limit::show(response.headers_mut(), rate);
+        (Fate::New { order, held, created_at }, None) => Ok(ctx.renderer.accepted(order, *held, *created_at)),
+        _ => await_end(ctx, account, taken.job, wait.unwrap_or_default()).await,
     }
-    Ok(response)
 }
 
 /// What a request may cost, without making it. It is checked like one that is made.
@@ -107,15 +76,20 @@ pub async fn quote(
     order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
-        "eta_seconds": null, "price_version": order.price_version,
+        "eta_seconds": ctx.estimator.order(&order), "price_version": order.price_version,
     })))
 }
 
-/// 200 when a caller who waits saw the end, else 202 with a word on where and when to look.
-fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response {
+/// A response that shows a job which was asked for: 200 when a caller who waits saw the end, else 202 with a word on where and when
+/// to look.
+pub fn accepted(
+    mut response: Response,
+    view: &JobView,
+    wait: Option<Duration>,
+    taken: &Accepted,
+) -> Response {
     let done = wait.is_some() && view.is_final();
-    let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, Json(view)).into_response();
+    *response.status_mut() = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", view.id())) {
         headers.insert(header::LOCATION, location);
@@ -126,8 +100,11 @@ fn accepted(view: &JobView, wait: Option<Duration>, repeated: bool) -> Response 
     if let Some(Ok(applied)) = wait.map(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs()))) {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
-    if repeated {
+    if taken.is_repeat() {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(rate) = taken.rate {
+        limit::show(headers, rate);
     }
     response
 }
@@ -179,7 +156,8 @@ pub async fn cancel(
     Caller(caller): Caller,
     PathId(id): PathId<JobId>,
 ) -> Result<Response, ApiError> {
-    let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
+    let canceled =
+        job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(watch::unknown)?;
     canceled.wakes(id).into_iter().for_each(|wake| ctx.wakes.send(wake));
     let status = match canceled {
         Cancel::Canceled => StatusCode::OK,
@@ -192,107 +170,11 @@ pub async fn cancel(
     Ok((status, Json(view)).into_response())
 }
 
-/// Watches a job: an event `job` with the whole job at each change, until it ends.
-pub async fn events(
-    State(ctx): State<Ctx>,
-    Caller(caller): Caller,
-    PathId(id): PathId<JobId>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let hints = ctx.wakes.listen_to_jobs();
-    let first = find(&ctx, caller.account, id).await?;
-    let state = Watch { ctx, account: caller.account, hints, next: Some(first), seen: None };
-    Ok(Sse::new(stream::unfold(state, Watch::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
-}
-
-/// What of a job is worth an event when it changes.
-type Seen = (String, String, Option<i16>);
-
-struct Watch {
-    ctx: Ctx,
-    account: AccountId,
-    hints: Receiver<Arc<[JobId]>>,
-    /// What to show at once: the job as it was found first.
-    next: Option<Job>,
-    /// The job that was shown last and how it stood; none before the first.
-    seen: Option<(JobId, Seen)>,
-}
-
-impl Watch {
-    async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        let job = match self.next.take() {
-            Some(first) => first,
-            None => self.next_change().await?,
-        };
-        // After the end there is no next change.
-        self.seen = (!job.is_final()).then(|| (job.id, standing(&job)));
-        let view = self.ctx.renderer.render(&self.ctx.db, vec![job]).await.ok()?.pop()?;
-        let event = Event::default().event("job").json_data(view).ok()?;
-        Some((Ok(event), self))
-    }
-
-    /// Waits until the job stands otherwise than it was last shown. `None` after its end, or when the process stops.
-    async fn next_change(&mut self) -> Option<Job> {
-        let (id, seen) = self.seen.take()?;
-        while !self.ctx.process.is_stopping() {
-            let job = find(&self.ctx, self.account, id).await.ok()?;
-            if standing(&job) != seen {
-                return Some(job);
-            }
-            hint_about(id, &mut self.hints, LOOK_EVERY).await;
-        }
-        None
-    }
-}
-
-fn standing(job: &Job) -> Seen {
-    (job.status.clone(), job.phase.clone(), job.progress)
-}
-
-/// The job, after waiting up to `wait` for its end.
-async fn await_end(ctx: &Ctx, account: AccountId, id: JobId, wait: Duration) -> Result<JobView, ApiError> {
-    // Subscribed before the first look, so that an end in between is not missed.
-    let mut hints = ctx.wakes.listen_to_jobs();
-    let until = Instant::now() + wait;
-    let job = loop {
-        let job = find(ctx, account, id).await?;
-        let left = until.saturating_duration_since(Instant::now());
-        if job.is_final() || left.is_zero() || ctx.process.is_stopping() {
-            break job;
-        }
-        tokio::select! {
-            () = hint_about(id, &mut hints, left.min(LOOK_EVERY)) => {}
-            () = ctx.process.stopping() => {}
-        }
-    };
-    ctx.renderer.render(&ctx.db, vec![job]).await?.pop().ok_or_else(ApiError::internal)
-}
-
-/// Waits for a hint about this job, at most `limit`.
-async fn hint_about(id: JobId, hints: &mut Receiver<Arc<[JobId]>>, limit: Duration) {
-    let heard = async {
-        loop {
-            match hints.recv().await {
-                Ok(jobs) if jobs.contains(&id) => return,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
-            }
-        }
-    };
-    // Running out of time is as good as a hint: the caller looks either way.
-    drop(tokio::time::timeout(limit, heard).await);
-}
-
-async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError> {
-    job::find(&ctx.db, account, id).await?.ok_or_else(unknown)
-}
-
-fn unknown() -> ApiError {
-    ApiError::not_found("job_not_found", Some("id"), "there is no such job")
-}
-
 /// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.
-fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+///
+/// # Errors
+/// 400 when it is not a number of seconds, or longer than a minute.
+pub fn preferred_wait(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     for value in headers.get_all("prefer") {
         for preference in value.to_str().unwrap_or_default().split([',', ';']) {
             let Some((name, secs)) = preference.split_once('=') else { continue };

@@ -6,14 +6,22 @@ mod audit;
 mod auth;
 mod billing;
 mod callbacks;
+mod connections;
+mod deliveries;
 mod dialog_export;
 mod dialogs;
+mod endpoints;
+mod events;
+mod feedback;
 mod fields;
+mod files;
 mod health;
 mod jobs;
 mod keys;
+mod layers;
 mod members;
 mod models;
+mod openai;
 mod order;
 mod pages;
 mod password;
@@ -21,17 +29,22 @@ mod preferences;
 mod prices;
 mod privacy;
 mod reports;
+mod retry;
 mod roster;
 mod route;
 mod routing;
+mod socket;
+mod submission;
 mod talk;
 mod telemetry;
 mod transactions;
+mod upload;
 mod usage;
+mod watch;
+mod webhooks;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context;
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
@@ -40,28 +53,32 @@ use axum::{
 };
 use http::HeaderName;
 use tokio::net::TcpListener;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-};
 
 use crate::{
     ApiError, Ctx,
     access::{self, Access},
-    limit,
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
+    uploads::FORM_BYTES_MAX,
 };
+use connections::Patience;
 use route::Route;
-use shared::account::Permission;
+use shared::{account::Permission, process::Process};
 
 pub use route::{Listed, listed};
 
 /// Header that names a request in our logs and in the caller's.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest wait at a stop for requests under way. Waiting ones are answered at once; a client that sends half a request and
-/// then nothing must not keep the process.
-const DRAIN: Duration = Duration::from_secs(10);
+/// Longest wait at a stop for requests under way. Those who wait for a job can ask again and are answered at once; an answer
+/// that only this request can have, such as a chat's, gets this long. A client that sends half a request and then nothing must not
+/// keep the process.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// So long before the end of that, whoever still waits is told to ask again, while it can be told.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often an answer that takes long shows that it is still coming.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Every route, and who may use it.
 fn routes() -> Vec<Route> {
@@ -72,8 +89,40 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs", Needs(P::JobsRead), jobs::list),
         Route::post("/v1/jobs/quote", Needs(P::JobsWrite), jobs::quote).with_body(JOB_BODY_LIMIT_BYTES),
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
-        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
+        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), events::watch),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), retry::retry),
+        Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), feedback::give),
+        Route::post("/v1/chat/completions", Needs(P::JobsWrite), openai::chat::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/embeddings", Needs(P::JobsWrite), openai::embeddings::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/moderations", Needs(P::JobsWrite), openai::moderations::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/images/generations", Needs(P::JobsWrite), openai::images::generate)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/images/edits", Needs(P::JobsWrite), openai::images::edit)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::post("/v1/audio/speech", Needs(P::JobsWrite), openai::speech::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/audio/transcriptions", Needs(P::JobsWrite), openai::transcriptions::create)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::post("/v1/videos", Needs(P::JobsWrite), openai::videos::create)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::get("/v1/videos", Needs(P::JobsRead), openai::videos::list),
+        Route::get("/v1/videos/{id}", Needs(P::JobsRead), openai::videos::retrieve),
+        Route::delete("/v1/videos/{id}", Needs(P::JobsWrite), openai::videos::remove),
+        Route::get("/v1/videos/{id}/content", Needs(P::JobsRead), openai::videos::content),
+        Route::post("/v1/videos/{id}/remix", Needs(P::JobsWrite), openai::videos::remix)
+            .with_body(JOB_BODY_LIMIT_BYTES),
         Route::post("/v1/dialogs", Needs(P::JobsWrite), dialogs::begin).with_body(dialogs::BYTES_MAX),
         Route::get("/v1/dialogs", Needs(P::JobsRead), dialogs::list),
         Route::get("/v1/dialogs/{id}", Needs(P::JobsRead), dialogs::show),
@@ -83,6 +132,22 @@ fn routes() -> Vec<Route> {
         Route::delete("/v1/dialogs/{id}/messages", Needs(P::JobsWrite), dialogs::forget),
         Route::get("/v1/dialogs/{id}/export", Needs(P::JobsRead), dialog_export::export),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
+        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX).unhurried(),
+        Route::get("/v1/files", Needs(P::JobsRead), files::list),
+        Route::get("/v1/files/{id}", Needs(P::JobsRead), files::show),
+        Route::get("/v1/files/{id}/content", Needs(P::JobsRead), files::content),
+        Route::delete("/v1/files/{id}", Needs(P::JobsWrite), files::remove),
+        Route::post("/v1/webhook-endpoints", Needs(P::WebhooksWrite), endpoints::create),
+        Route::get("/v1/webhook-endpoints", Needs(P::WebhooksRead), endpoints::list),
+        Route::get("/v1/webhook-endpoints/public-key", Public, endpoints::public_key),
+        Route::get("/v1/webhook-endpoints/{id}", Needs(P::WebhooksRead), endpoints::show),
+        Route::patch("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::change),
+        Route::delete("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::delete),
+        Route::post("/v1/webhook-endpoints/{id}/rotate", Needs(P::WebhooksWrite), endpoints::rotate),
+        Route::post("/v1/webhook-endpoints/{id}/test", Needs(P::WebhooksWrite), endpoints::test),
+        Route::get("/v1/webhook-deliveries", Needs(P::WebhooksRead), deliveries::list),
+        Route::get("/v1/webhook-deliveries/{id}", Needs(P::WebhooksRead), deliveries::show),
+        Route::post("/v1/webhook-deliveries/{id}/replay", Needs(P::WebhooksWrite), deliveries::replay),
         Route::get("/v1/models", Known, models::list),
         Route::get("/v1/models/{id}", Known, models::show),
         Route::get("/v1/billing/balance", Needs(P::BillingRead), billing::balance),
@@ -97,6 +162,7 @@ fn routes() -> Vec<Route> {
         Route::put("/v1/admin/accounts/{id}/status", Needs(P::AdminAccountsWrite), admin::set_status),
         Route::post("/v1/admin/accounts/{id}/subscriptions", Needs(P::AdminTokensWrite), admin::subscribe),
         Route::get("/v1/admin/reports/margin", Needs(P::AdminReportsRead), reports::margin),
+        Route::get("/v1/admin/reports/feedback", Needs(P::AdminReportsRead), reports::feedback),
         Route::get("/v1/admin/prices", Needs(P::AdminPricesRead), prices::list),
         Route::get("/v1/admin/prices/{model}", Needs(P::AdminPricesRead), prices::history),
         Route::put("/v1/admin/prices/{model}", Needs(P::AdminPricesWrite), prices::set),
@@ -160,47 +226,26 @@ fn routes() -> Vec<Route> {
 /// The API as a service.
 pub fn router(ctx: Ctx) -> Router {
     let guarded = routes().into_iter().fold(Router::new(), |router, route| {
+        let within = middleware::from_fn_with_state(route.answer_limit, layers::within);
         let guard = middleware::from_fn_with_state((ctx.clone(), route.access), access::guard);
         let limit = (DefaultBodyLimit::max(route.body_limit), Extension(BodyLimit(route.body_limit)));
-        router.route(route.path, route.handler.layer((guard, limit)))
+        router.route(route.path, route.handler.layer((within, guard, limit)))
     });
-    guarded
+    let routes = guarded
         .fallback(|| async { ApiError::not_found("not_found", None, "no such path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(ctx.clone(), limit::requests))
-        .layer(middleware::from_fn(telemetry::observe))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .with_state(ctx)
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    layers::around(routes, &ctx).with_state(ctx)
 }
 
 /// Serves until `shutdown` completes and the requests under way are answered, or have had their time.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    ctx: Ctx,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let (told, stopping) = tokio::sync::oneshot::channel();
-    let served = axum::serve(listener, router(ctx).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            // Nobody listens any more when the server has ended by itself.
-            told.send(()).ok();
-        });
-    tokio::select! {
-        served = served => served.context("serve HTTP"),
-        () = async {
-            drop(stopping.await);
-            tokio::time::sleep(DRAIN).await;
-        } => {
-            tracing::warn!("requests were still under way when the time to stop had come");
-            Ok(())
-        }
-    }
+pub async fn serve(listener: TcpListener, ctx: Ctx, shutdown: impl Future<Output = ()> + Send + 'static) {
+    connections::serve(listener, router(ctx), Patience::draining(DRAIN), shutdown).await;
+}
+
+/// Completes when a stopping process can wait no longer for what only it can answer.
+async fn farewell(process: Process) {
+    process.stopping().await;
+    tokio::time::sleep(DRAIN - FAREWELL).await;
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -12,23 +12,22 @@ use super::{
     models, preferences,
     routing::{self, Chosen},
     talk::{self, Resumed},
+    webhooks::{check_events, check_target},
 };
 use crate::{ApiError, Ctx};
 use shared::{
     account::Caller,
-    address::check_url,
     catalog::Model,
     id::{DialogId, JobId},
-    job::{self, Idempotency, Order, Priority, Routing, Status, Turn, Webhook},
+    job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Turn, Webhook, Wishes},
     price::Quote,
+    trace::{TRACEPARENT, Trace},
 };
 
 /// Most pairs of metadata, and the longest key and value.
 const METADATA_PAIRS: usize = 16;
 const METADATA_KEY_LEN: usize = 64;
 const METADATA_VALUE_LEN: usize = 512;
-/// Longest webhook URL.
-const URL_LEN: usize = 2048;
 /// Longest Idempotency-Key, as others allow.
 const IDEMPOTENCY_KEY_LEN: usize = 255;
 /// Longest time a job may take, whatever its model.
@@ -57,6 +56,21 @@ pub struct NewJob {
     #[serde(default)]
     cache: CacheChoice,
     dialog: Option<DialogId>,
+    /// Set by us.
+    #[serde(skip)]
+    descent: Descent,
+    /// Set by us: what a former job had.
+    #[serde(skip)]
+    turn: Option<Turn>,
+}
+
+/// What a request may say that has a job made again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anew {
+    max_price: Option<i64>,
+    /// In place of the former job's, if given.
+    webhook: Option<NewWebhook>,
 }
 
 /// Whom to tell of the end.
@@ -79,6 +93,58 @@ enum CacheChoice {
 }
 
 impl NewJob {
+    /// A request for `model` with this input, and nothing said of the rest.
+    pub fn of(model: &str, input: Value) -> Self {
+        Self {
+            model: Some(model.to_owned()),
+            input: whole_numbers(input),
+            webhook: None,
+            max_price: None,
+            priority: Priority::default(),
+            start_at: None,
+            deadline_seconds: None,
+            metadata: BTreeMap::new(),
+            routing: Routing::default(),
+            cache: CacheChoice::default(),
+            dialog: None,
+            descent: Descent::default(),
+            turn: None,
+        }
+    }
+
+    /// The same as what is said next in a dialog, if one is named.
+    #[must_use]
+    pub fn in_dialog(self, dialog: Option<DialogId>) -> Self {
+        Self { dialog, ..self }
+    }
+
+    /// The same with the caller's own pairs.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// The request for what a former job was to make, to be begun at once.
+    pub fn after(former: Former, descent: Descent, anew: Anew) -> Self {
+        let Former { model, input, metadata, priority, webhook, wishes, turn, .. } = former;
+        let as_before = |webhook: Webhook| NewWebhook { url: webhook.url, events: webhook.events };
+        Self {
+            model: Some(model),
+            input,
+            webhook: anew.webhook.or_else(|| webhook.map(as_before)),
+            max_price: anew.max_price,
+            priority,
+            start_at: None,
+            deadline_seconds: wishes.deadline_seconds,
+            metadata,
+            routing: wishes.routing,
+            cache: if wishes.uncached { CacheChoice::Off } else { CacheChoice::Default },
+            dialog: None,
+            descent,
+            turn,
+        }
+    }
+
     /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
@@ -141,11 +207,18 @@ impl NewJob {
             price_percent: caller.price_percent,
             fair_interval: ctx.catalog.subscribers().interval(&model.id),
             deadline: start_at.unwrap_or(now) + deadline(model, self.deadline_seconds)?,
+            sending: sending(headers, caller, &body_hash),
             idempotency: idempotency(headers, body_hash)?,
-            traceparent: traceparent(headers),
+            descent: self.descent,
+            traceparent: Some(trace(headers).to_string()),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([name, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
+            wishes: Wishes {
+                uncached: self.cache == CacheChoice::Off,
+                deadline_seconds: self.deadline_seconds,
+                routing: self.routing,
+            },
             model: name,
             input: self.input,
             priority: self.priority,
@@ -158,6 +231,10 @@ impl NewJob {
 
     /// Takes up the dialog that is named, if one is: who answers, and what was said before.
     async fn take_up(&mut self, ctx: &Ctx, caller: &Caller) -> Result<Option<Turn>, ApiError> {
+        if let Some(turn) = self.turn.take() {
+            self.dialog = Some(turn.dialog);
+            return Ok(Some(turn));
+        }
         let Some(dialog) = self.dialog else { return Ok(None) };
         let Resumed { model, input, turn } =
             talk::resume(ctx, caller, dialog, self.model.take(), self.input.take()).await?;
@@ -201,24 +278,8 @@ fn whole_numbers(value: Value) -> Value {
 
 impl NewWebhook {
     fn check(self, allow_private: bool) -> Result<Webhook, ApiError> {
-        let invalid = |message| ApiError::bad_request("invalid_webhook", "webhook.url", message);
-        if self.url.len() > URL_LEN {
-            return Err(invalid(format!("the URL is longer than {URL_LEN} characters")));
-        }
-        check_url(&self.url, allow_private).map_err(|message| invalid(format!("webhook.url {message}")))?;
-        let known: Vec<_> = Status::ALL
-            .iter()
-            .filter(|status| status.is_final())
-            .map(|status| format!("job.{}", status.word()))
-            .collect();
-        if self.events.len() > known.len() {
-            let message = format!("there are only {} events", known.len());
-            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
-        }
-        if let Some(unknown) = self.events.iter().find(|event| !known.contains(event)) {
-            let message = format!("there is no event {unknown:?}; there are {}", known.join(", "));
-            return Err(ApiError::bad_request("invalid_webhook", "webhook.events", message));
-        }
+        check_target("webhook.url", &self.url, allow_private)?;
+        check_events("webhook.events", &self.events)?;
         Ok(Webhook { url: self.url, events: self.events })
     }
 }
@@ -291,23 +352,20 @@ pub fn idempotency(headers: &HeaderMap, body_hash: Vec<u8>) -> Result<Option<Ide
     Ok(Some(Idempotency { key: key.to_owned(), body_hash }))
 }
 
-/// The trace context, if it has the form of W3C Trace Context level 1; any other is dropped, as that standard says.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let parts: Vec<_> = text.split('-').collect();
-    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let is_nothing = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let well_formed = parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(|part| part.bytes().all(is_hex))
-        && parts[0] != "ff"
-        && !is_nothing(parts[1])
-        && !is_nothing(parts[2]);
-    well_formed.then(|| text.to_owned())
+/// What the SDKs that Stainless makes, OpenAI's among them, say of which time they send a request. `None` where nothing is said of
+/// it.
+pub fn sending(headers: &HeaderMap, caller: &Caller, body_hash: &[u8]) -> Option<Sending> {
+    let count: u32 = headers.get("x-stainless-retry-count")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Sending::new(caller.actor, body_hash, count > 0))
+}
+
+/// The trace that a request is part of, or a new one.
+fn trace(headers: &HeaderMap) -> Trace {
+    Trace::of_request(headers.get_all(TRACEPARENT).iter().map(HeaderValue::as_bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::{prelude::*, test_runner::Config};
 
     use super::*;
@@ -351,27 +409,5 @@ mod tests {
                 prop_assert_eq!(&key.ok().flatten().unwrap().key, &word);
             }
         });
-    }
-
-    #[test]
-    fn a_trace_is_kept_as_it_came_and_only_in_the_form_of_the_standard() {
-        let kept = |value: &[u8]| with("traceparent", value).and_then(|headers| traceparent(&headers));
-        proptest!(config(), |(value in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")| {
-            let is_nothing = value[3..35].bytes().all(|byte| byte == b'0') || value[36..52].bytes().all(|byte| byte == b'0');
-            let expected = (!value.starts_with("ff") && !is_nothing).then(|| value.clone());
-            prop_assert_eq!(kept(value.as_bytes()), expected);
-        });
-        proptest!(config(), |(value in proptest::collection::vec(any::<u8>(), 0..80))| {
-            prop_assert_eq!(kept(&value), None);
-        });
-        for bad in [
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        ] {
-            assert_eq!(kept(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

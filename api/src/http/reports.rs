@@ -15,7 +15,7 @@ use crate::{
     request::{Query, word},
     sheet::{Cell, Format, Sheet, attachment},
 };
-use shared::usage::{self, By, Line};
+use shared::usage::{self, By, Line, Ratings};
 
 const HEADINGS: [&str; 7] = [
     "revenue_tokens",
@@ -61,6 +61,20 @@ pub async fn margin(
             Ok(Json(answer).into_response())
         }
     }
+}
+
+/// What people thought of results over some days, by model and by who made them, what was disliked most first.
+pub async fn feedback(State(ctx): State<Ctx>, mut query: Query) -> Result<Json<Value>, ApiError> {
+    let span = span(&mut query, ctx.clock.now())?;
+    query.finish()?;
+    let lines = usage::ratings(&ctx.db, span).await?;
+    let all = |count: fn(&Ratings) -> i64| lines.iter().map(count).sum::<i64>();
+    let totals = json!({ "likes": all(|line| line.likes), "dislikes": all(|line| line.dislikes) });
+    let show = |line: &Ratings| json!({ "model": line.model, "provider": line.provider, "likes": line.likes, "dislikes": line.dislikes });
+    let data: Vec<_> = lines.iter().map(show).collect();
+    Ok(Json(json!({
+        "object": "list", "from": span.from(), "to": span.to(), "data": data, "totals": totals,
+    })))
 }
 
 fn show(by: By, line: &Line, token_usd: Decimal) -> Value {

@@ -1,4 +1,7 @@
-//! A line of the page of routes: method, path, who may use it, what answers, and how long a body it reads.
+//! A line of the page of routes: method, path, who may use it, what answers, how long a body it reads, and how
+//! long its answer may take.
+
+use std::time::Duration;
 
 use axum::{
     handler::Handler,
@@ -9,6 +12,10 @@ use http::Method;
 use super::routes;
 use crate::{Ctx, access::Access, request::BODY_LIMIT_BYTES};
 
+/// Longest time until an answer begins: that for the longest body and the longest wait that callers may ask for, a minute each, and
+/// half a minute for us.
+const ANSWER_MAX: Duration = Duration::from_secs(150);
+
 /// One route.
 pub struct Route {
     pub(super) method: Method,
@@ -17,6 +24,8 @@ pub struct Route {
     pub(super) handler: MethodRouter<Ctx>,
     /// Longest body.
     pub(super) body_limit: usize,
+    /// Longest time until its answer begins.
+    pub(super) answer_limit: Option<Duration>,
 }
 
 /// A route as tests and documents see it.
@@ -41,6 +50,11 @@ impl Route {
     pub(super) fn with_body(self, bytes: usize) -> Self {
         Self { body_limit: bytes, ..self }
     }
+
+    /// The same without a limit to the time: it has its own, or waits for what may take long.
+    pub(super) fn unhurried(self) -> Self {
+        Self { answer_limit: None, ..self }
+    }
 }
 
 macro_rules! methods {
@@ -57,6 +71,7 @@ macro_rules! methods {
                     access,
                     handler: routing::$name(handler),
                     body_limit: BODY_LIMIT_BYTES,
+                    answer_limit: Some(ANSWER_MAX),
                 }
             })*
         }

@@ -8,6 +8,7 @@
 
 use std::{cmp::Ordering, time::Duration};
 
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,7 +44,7 @@ pub fn choose(
     job: JobId,
 ) -> Result<Chosen, ApiError> {
     let standing = |route: &Route| ctx.standings.get(&route.provider, &route.upstream_model);
-    let mut ranked = rank(model, input, wishes, job, standing).into_iter();
+    let mut ranked = rank(model, input, wishes, job, standing, ctx.clock.now()).into_iter();
     let first = ranked.next().ok_or_else(|| no_route(model, input))?;
     let cost = |candidate: &Candidate<'_>| {
         candidate.cost.map_err(|error| {
@@ -86,13 +87,14 @@ fn rank<'a>(
     wishes: &Routing,
     job: JobId,
     standing: impl Fn(&Route) -> Standing,
+    now: DateTime<Utc>,
 ) -> Vec<Candidate<'a>> {
     let wanted = model.wanted(input);
     let mut left: Vec<_> = model
         .routes
         .iter()
         .filter(|route| is_allowed(route, wishes) && route.takes(wanted))
-        .map(|route| Candidate::new(route, wanted, wishes, job, standing(route)))
+        .map(|route| Candidate::new(route, wanted, wishes, job, standing(route), now))
         .collect();
     left.sort_by(|a, b| a.compare(b, wishes.sort));
     // Where a follow-up has to stay is not known yet, and may be any of them.
@@ -112,6 +114,8 @@ fn is_allowed(route: &Route, wishes: &Routing) -> bool {
 struct Candidate<'a> {
     route: &'a Route,
     standing: Standing,
+    /// It takes no work just now.
+    is_open: bool,
     /// Where it stands in the order that was wished, or behind all of it.
     place: usize,
     cost: Result<Decimal, PriceError>,
@@ -119,12 +123,20 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn new(route: &'a Route, wanted: Wanted<'_>, wishes: &Routing, job: JobId, standing: Standing) -> Self {
+    fn new(
+        route: &'a Route,
+        wanted: Wanted<'_>,
+        wishes: &Routing,
+        job: JobId,
+        standing: Standing,
+        now: DateTime<Utc>,
+    ) -> Self {
         let place = wishes.order.iter().position(|name| *name == route.provider);
         Self {
             place: place.unwrap_or(wishes.order.len()),
             cost: route.cost_most(wanted),
             lot: lot(job, route),
+            is_open: standing.is_open(now),
             route,
             standing,
         }
@@ -132,7 +144,7 @@ impl<'a> Candidate<'a> {
 
     /// Which of two is tried first.
     fn compare(&self, other: &Self, sort: Option<Sort>) -> Ordering {
-        let is_open = self.standing.is_open.cmp(&other.standing.is_open);
+        let is_open = self.is_open.cmp(&other.is_open);
         let sorted = match sort {
             // One whose cost cannot be told is not the cheapest.
             Some(Sort::Price) => self.cost.unwrap_or(Decimal::MAX).cmp(&other.cost.unwrap_or(Decimal::MAX)),
@@ -185,6 +197,7 @@ fn no_route(model: &Model, input: &Value) -> ApiError {
 mod tests {
     use std::collections::BTreeMap;
 
+    use chrono::TimeDelta;
     use serde_json::json;
 
     use super::*;
@@ -217,7 +230,8 @@ mod tests {
         standing: impl Fn(&Route) -> Standing,
     ) -> String {
         let wishes: Routing = serde_json::from_value(wishes.clone()).expect("a routing");
-        let ranked = rank(catalog.get("many").expect("listed"), input, &wishes, job, standing);
+        let ranked =
+            rank(catalog.get("many").expect("listed"), input, &wishes, job, standing, DateTime::UNIX_EPOCH);
         ranked.iter().map(|candidate| candidate.route.provider.as_str()).collect()
     }
 
@@ -283,10 +297,10 @@ mod tests {
                         _ => c,
                     };
                     Standing {
-                        is_open,
+                        open_until: is_open.then_some(DateTime::UNIX_EPOCH + TimeDelta::seconds(9)),
                         latency: latency.map(Duration::from_millis),
                         reliability,
-                        ..Standing::default()
+                        pace: None,
                     }
                 }
             };

@@ -28,7 +28,7 @@ use shared::{
     catalog::Catalog,
     db,
     id::{AccountId, JobId, KeyId},
-    job::{Order, Priority, Submitter, Webhook},
+    job::{Descent, Order, Priority, Submitter, Webhook, Wishes},
     price,
     process::Process,
 };
@@ -141,6 +141,9 @@ impl Ground {
             start_at: None,
             deadline: now + TimeDelta::hours(6),
             idempotency: None,
+            sending: None,
+            wishes: Wishes::default(),
+            descent: Descent::default(),
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,

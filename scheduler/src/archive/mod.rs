@@ -13,17 +13,19 @@ use tempfile::NamedTempFile;
 use crate::Ctx;
 use packer::{Packer, Packing};
 use shared::{
-    id::JobId,
-    privacy::{Begun, Form, Kept, PARTS, Part, Section, kept_files},
+    id::{FileId, JobId},
+    privacy::{Begun, Form, Kept, KeptUpload, PARTS, Part, Section, kept_files, kept_uploads},
 };
 
 /// Jobs whose files are looked up in one statement.
 const JOBS_AT_ONCE: i64 = 100;
+/// Uploads looked up in one statement.
+const UPLOADS_AT_ONCE: i64 = 100;
 
 /// How much goes into one archive. Together they stay below the 5 GB that S3 takes in one piece.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of results of jobs; the newest go in first.
+    /// Bytes of files: the results of jobs, the newest before the others, and then what was sent in.
     pub files_bytes: u64,
     /// Bytes of inputs as they were sent, before they are packed; from there on, files inside inputs are named instead.
     pub inputs_bytes: u64,
@@ -41,12 +43,13 @@ impl Default for Limits {
 /// When the database, the storage or the disk fails.
 pub async fn build(ctx: &Ctx, export: &Begun, limits: Limits) -> anyhow::Result<NamedTempFile> {
     let packer = Packer::start(ctx.clock.now());
-    let mut archive =
-        Archive { ctx, export, limits, packer, explained: String::new(), left_out: String::new() };
+    let (explained, left_out) = (String::new(), String::new());
+    let mut archive = Archive { ctx, export, limits, packer, files_bytes: 0, explained, left_out };
     for part in PARTS {
         archive.add(part).await?;
     }
-    archive.add_files().await?;
+    archive.add_results().await?;
+    archive.add_uploads().await?;
     archive.explain().await?;
     archive.packer.finish().await
 }
@@ -56,6 +59,8 @@ struct Archive<'a> {
     export: &'a Begun,
     limits: Limits,
     packer: Packer,
+    /// Bytes of files that are in it.
+    files_bytes: u64,
     /// A line for each file, for the README.
     explained: String,
     /// What did not fit or was not there, for the README.
@@ -110,37 +115,55 @@ impl Archive<'_> {
         }
     }
 
-    /// The results of jobs that are still in storage, as they are: pictures and films do not pack any smaller.
-    async fn add_files(&mut self) -> anyhow::Result<()> {
-        let (mut count, mut bytes, mut before) = (0, 0, None::<JobId>);
+    /// The results of jobs that are still in storage.
+    async fn add_results(&mut self) -> anyhow::Result<()> {
+        let (mut count, mut before) = (0, None::<JobId>);
         loop {
             let files = kept_files(&self.ctx.db, self.export.account, before, JOBS_AT_ONCE).await?;
             let Some(last) = files.last() else { break };
             before = Some(last.job);
             for file in &files {
-                let size = u64::try_from(file.size_bytes).unwrap_or(u64::MAX);
-                if size > self.limits.files_bytes.saturating_sub(bytes) {
-                    let _ =
-                        writeln!(self.left_out, "  {} ({size} bytes): too much for one archive", path(file));
-                } else if self.add_file(file).await? {
-                    (count, bytes) = (count + 1, bytes + size);
-                } else {
-                    let _ = writeln!(self.left_out, "  {}: no longer in storage", path(file));
-                }
+                count += self.add_file(&path(file), &file.storage_key, file.size_bytes).await?;
             }
         }
         self.line("files/", "results of jobs that are still kept, by job and place in its output", count);
         Ok(())
     }
 
-    /// `false`: it is not there any more.
-    async fn add_file(&mut self, file: &Kept) -> anyhow::Result<bool> {
-        let Some(mut content) = self.ctx.storage.open(&file.storage_key).await? else { return Ok(false) };
-        self.packer.begin(&path(file), Packing::Store).await?;
+    /// What was sent in and is still in storage.
+    async fn add_uploads(&mut self) -> anyhow::Result<()> {
+        let (mut count, mut after) = (0, None::<FileId>);
+        loop {
+            let uploads = kept_uploads(&self.ctx.db, self.export.account, after, UPLOADS_AT_ONCE).await?;
+            let Some(last) = uploads.last() else { break };
+            after = Some(last.id);
+            for upload in &uploads {
+                let path = upload_path(upload);
+                count += self.add_file(&path, &upload.storage_key, upload.size_bytes).await?;
+            }
+        }
+        self.line("uploads/", "files that were sent in and are still kept, by their ids", count);
+        Ok(())
+    }
+
+    /// Adds a file as it is, for pictures and films do not pack any smaller; gives how many were added. One that does not fit or
+    /// is not there any more is named instead.
+    async fn add_file(&mut self, path: &str, storage_key: &str, size_bytes: i64) -> anyhow::Result<u64> {
+        let size = u64::try_from(size_bytes).unwrap_or(u64::MAX);
+        if size > self.limits.files_bytes.saturating_sub(self.files_bytes) {
+            let _ = writeln!(self.left_out, "  {path} ({size} bytes): too much for one archive");
+            return Ok(0);
+        }
+        let Some(mut content) = self.ctx.storage.open(storage_key).await? else {
+            let _ = writeln!(self.left_out, "  {path}: no longer in storage");
+            return Ok(0);
+        };
+        self.packer.begin(path, Packing::Store).await?;
         while let Some(piece) = content.next().await? {
             self.packer.write(piece).await?;
         }
-        Ok(true)
+        self.files_bytes += size;
+        Ok(1)
     }
 
     async fn explain(&mut self) -> anyhow::Result<()> {
@@ -165,6 +188,11 @@ impl Archive<'_> {
     async fn text(&mut self, text: &'static str) -> anyhow::Result<()> {
         self.packer.write(Bytes::from_static(text.as_bytes())).await
     }
+}
+
+/// The name of an upload in the archive: its id, as in storage.
+fn upload_path(upload: &KeptUpload) -> String {
+    format!("uploads/{}", upload.storage_key.rsplit('/').next().unwrap_or_default())
 }
 
 /// The name of a job's file in the archive.

@@ -10,7 +10,7 @@ use super::exports;
 use crate::Ctx;
 use shared::{
     file,
-    id::AccountId,
+    id::{AccountId, FileId},
     privacy::{self, Erased, Kept},
 };
 
@@ -18,6 +18,8 @@ use shared::{
 const ACCOUNTS: i64 = 1000;
 /// Jobs canceled, and jobs whose files are deleted, after one statement.
 const JOBS_AT_ONCE: i64 = 100;
+/// Uploads deleted after one statement.
+const UPLOADS_AT_ONCE: i64 = 100;
 
 pub fn run(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
     async {
@@ -64,11 +66,12 @@ async fn cancel_open(ctx: &Ctx, account: AccountId) -> anyhow::Result<()> {
     }
 }
 
-/// Results, previews and archives.
+/// Results, previews, uploads and archives.
 async fn delete_objects(ctx: &Ctx, account: AccountId) -> anyhow::Result<()> {
     for stored in privacy::archives_of(&ctx.db, account).await? {
         exports::forget(ctx, &stored).await?;
     }
+    delete_uploads(ctx, account).await?;
     let mut before = None;
     loop {
         let files = privacy::kept_files(&ctx.db, account, before, JOBS_AT_ONCE).await?;
@@ -76,6 +79,20 @@ async fn delete_objects(ctx: &Ctx, account: AccountId) -> anyhow::Result<()> {
         before = Some(last.job);
         for file in &files {
             delete(ctx, file).await?;
+        }
+    }
+}
+
+async fn delete_uploads(ctx: &Ctx, account: AccountId) -> anyhow::Result<()> {
+    let mut after: Option<FileId> = None;
+    loop {
+        let uploads = privacy::kept_uploads(&ctx.db, account, after, UPLOADS_AT_ONCE).await?;
+        let Some(last) = uploads.last() else { return Ok(()) };
+        after = Some(last.id);
+        for upload in &uploads {
+            ctx.storage.delete(&upload.storage_key).await?;
+            file::forget(&ctx.db, upload.id).await?;
+            tracing::info!(file.id = %upload.id, key = upload.storage_key, "file {} deleted", upload.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Deletes files whose time is up: the objects first, then the row, each deletion logged.
+//! Deletes files whose time is up, results and uploads: the objects first, then the row, each deletion logged.
 //!
 //! One that cannot be deleted is put off, counted and reported; the others go on.
 
@@ -64,7 +64,8 @@ async fn delete(ctx: &Ctx, expired: &Expired) -> anyhow::Result<()> {
     }
     ctx.storage.delete(&expired.storage_key).await?;
     file::forget(&ctx.db, expired.id).await?;
-    tracing::info!(file.id = %expired.id, job.id = %expired.job, key = expired.storage_key, "file {} deleted", expired.id);
+    let job = expired.job.map(tracing::field::display);
+    tracing::info!(file.id = %expired.id, job.id = job, key = expired.storage_key, "file {} deleted", expired.id);
     Ok(())
 }
 

@@ -119,9 +119,9 @@ macro_rules! permissions {
 }
 
 permissions! {
-    /// Submit, cancel and quote jobs.
+    /// Submit, cancel and quote jobs; send in files for them, and delete those.
     JobsWrite = "jobs:write": [Owner Admin Developer] [],
-    /// See jobs and their results.
+    /// See jobs, their results, and files that were sent in.
     JobsRead = "jobs:read": [Owner Admin Developer Viewer] [],
     /// See what the account is.
     AccountRead = "account:read": [Owner Admin Developer Viewer] [],
@@ -139,6 +139,10 @@ permissions! {
     KeysRead = "api_keys:read": [Owner Admin Developer] [],
     /// Make, change, rotate and revoke keys.
     KeysWrite = "api_keys:write": [Owner Admin Developer] [],
+    /// See where webhooks go and what came of them.
+    WebhooksRead = "webhooks:read": [Owner Admin Developer Viewer] [],
+    /// Say where webhooks go, change their secrets, and have them sent again.
+    WebhooksWrite = "webhooks:write": [Owner Admin Developer] [],
     /// See balance, grants, transactions and plans.
     BillingRead = "billing:read": [Owner Admin Developer Viewer] [],
     /// See what was used.

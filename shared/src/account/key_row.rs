@@ -149,7 +149,7 @@ pub(super) async fn select(
 }
 
 /// The fields that differ, before and after; `None` when none does.
-pub(super) fn difference(before: &Value, after: &Value) -> Option<(Value, Value)> {
+pub(crate) fn difference(before: &Value, after: &Value) -> Option<(Value, Value)> {
     let (Value::Object(before), Value::Object(after)) = (before, after) else { return None };
     let differs = |(name, value): &(&String, &Value)| before.get(*name) != Some(value);
     let changed: Map<_, _> =

@@ -46,6 +46,7 @@ pub use invitation::{INVITATION_LIFE, Invited, Invitee, invite, revoke_invitatio
 pub use key::{AuthError, KEY_PREFIX, KeyRole, Keyring, NewKey, authenticate, issue_key};
 pub use key_admin::{KeyError, change_key, create_key, find_key, list_keys, revoke_key, rotate_key};
 pub use key_operator::{hand_out_key, keys_of, revoke_any_key};
+pub(crate) use key_row::difference;
 pub use key_row::{Key, Spent};
 pub use key_terms::{Beyond, KeyChange, KeyLimits, KeyTerms, Network};
 pub use link::{Post, Purpose, RESET_LIFE, VERIFY_LIFE, link_owner};
@@ -63,6 +64,7 @@ pub use preferences::{Preferences, set_preferences};
 pub use profile::{NewProfile, Profile, change_profile, profile};
 pub use recipient::count_registration;
 pub use register::{Registration, register};
+pub(crate) use secret::signing_seed;
 pub use secret::{access_token_key, webhook_key, webhook_secret};
 pub use session::{Opened, REFRESH_LIFE, RefreshError, SESSION_LIFE, authenticate_session, refresh};
 pub use terms::{CREDIT_MAX, NewTerms, PER_HOUR_MAX, Terms, TermsError, search, set_terms, terms};

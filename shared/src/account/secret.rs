@@ -1,5 +1,5 @@
-//! Keys derived from the deployment's secret and never stored: what accounts check our webhooks with, and what access tokens
-//! are signed with.
+//! Keys derived from the deployment's secret and never stored: what accounts check the webhooks of their jobs with, what all
+//! webhooks are signed with beside that, and what access tokens are signed with.
 //!
 //! HMAC-SHA256 of a label under the deployment's secret: a database that leaks gives none of them away, and every process
 //! derives the same.
@@ -19,6 +19,11 @@ pub fn webhook_key(deployment: &SecretString, account: AccountId) -> Vec<u8> {
 /// The bytes access tokens are signed with.
 pub fn access_token_key(deployment: &SecretString) -> SecretSlice<u8> {
     derive(deployment, "access-token").into()
+}
+
+/// The seed of the key pair that all webhooks of the deployment are signed with.
+pub(crate) fn signing_seed(deployment: &SecretString) -> SecretSlice<u8> {
+    derive(deployment, "webhook-signing").into()
 }
 
 fn derive(deployment: &SecretString, label: &str) -> Vec<u8> {

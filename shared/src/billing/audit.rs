@@ -122,7 +122,9 @@ pub async fn strays(db: &PgPool) -> Result<Vec<Stray>, sqlx::Error> {
             union all
             select 'files', 'job ' || r.job_id from files r where not exists (select from jobs where id = r.job_id)
             union all
-            select 'notices', 'job ' || r.job_id from notices r where not exists (select from jobs where id = r.job_id)
+            -- A test is of no job.
+            select 'notices', 'job ' || r.job_id from notices r
+            where r.job_id <> r.id and not exists (select from jobs where id = r.job_id)
         ) s
         limit $1
         "#,

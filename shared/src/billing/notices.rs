@@ -9,8 +9,8 @@ use sqlx::{PgConnection, PgPool};
 
 use super::Ended;
 use crate::{
-    id::{AccountId, UserId},
-    mail::{self, Letter, News},
+    id::AccountId,
+    mail::{self, Letter, News, tell_owners},
     seal::Sealer,
 };
 
@@ -20,44 +20,6 @@ const LAST_DAYS: i32 = 1;
 
 /// Rows of one statement.
 const BATCH: i64 = 500;
-
-/// Someone who is told.
-struct Owner {
-    user: UserId,
-    email: String,
-}
-
-/// The owners of an account, as far as they can be written to.
-async fn owners(conn: &mut PgConnection, account: AccountId) -> Result<Vec<Owner>, sqlx::Error> {
-    sqlx::query_as!(
-        Owner,
-        r#"select u.id as "user: _", u.email as "email!"
-           from members m join users u on u.id = m.user_id
-           where m.account_id = $1 and m.role = 'owner' and u.email is not null and u.email_verified_at is not null
-           order by u.id"#,
-        account.0,
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Writes to every owner of an account; gives how many mails that were.
-async fn tell(
-    tx: &mut PgConnection,
-    sealer: &Sealer,
-    account: AccountId,
-    cause: &str,
-    news: &News,
-    now: DateTime<Utc>,
-) -> Result<u64, sqlx::Error> {
-    let mut told = 0;
-    for owner in owners(&mut *tx, account).await? {
-        let reference = format!("{cause}:{}", owner.user.0);
-        let letter = Letter { reference: &reference, account: Some(account), recipient: &owner.email, news };
-        told += u64::from(mail::queue(&mut *tx, sealer, &letter, now).await?);
-    }
-    Ok(told)
-}
 
 /// Tells of balances that fell below their account's threshold, or below `threshold` where it has none, once until they are
 /// back above it. An account that was never given anything has nothing to run out of. Gives how many were told of.
@@ -141,7 +103,7 @@ async fn tell_low_balance_of(
     };
     // An account's balance may fall many times: each fall is another cause.
     let cause = format!("{}@{}", account.0, now.timestamp_micros());
-    tell(&mut tx, sealer, account, &cause, &news, now).await?;
+    tell_owners(&mut tx, sealer, account, &cause, &news, now).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -229,7 +191,7 @@ pub(super) async fn tell_ended(
     .await?;
     let Some(account_name) = account_name else { return Ok(()) };
     let news = News::SubscriptionEnded { account_name, plan: ended.name.clone() };
-    tell(tx, sealer, ended.account, &format!("subscription:{}", ended.id.0), &news, now).await?;
+    tell_owners(tx, sealer, ended.account, &format!("subscription:{}", ended.id.0), &news, now).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! exactly once, charged exactly once if it succeeded, and its hold is always fully accounted for. A worker closes many
 //! jobs by one such statement; each has its own fence and its own verdict.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -14,11 +14,9 @@ use uuid::Uuid;
 use super::{Lease, Output, Status, lease::answered};
 use crate::{
     billing::Tokens,
+    file,
     id::{EntryId, FileId, JobId, NoticeId},
 };
-
-/// How long results are kept.
-const FILES_KEPT: TimeDelta = TimeDelta::days(3);
 
 /// A job's end.
 #[derive(Debug, Clone)]
@@ -184,7 +182,7 @@ pub async fn close_all(db: &PgPool, closings: &[Closing]) -> Result<Vec<bool>, s
         &list.known_costs as _,
         &list.begun,
         now,
-        now + FILES_KEPT,
+        now + file::KEPT,
         &files.of_closing,
         &files.ids,
         &files.positions,

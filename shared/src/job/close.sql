@@ -59,7 +59,7 @@ with asked as materialized (
     from job
     group by account_id
 ), purse as (
-    select a.id, a.available_tokens, a.held_tokens, a.owed_tokens, a.expiring, d.hold, d.rest, d.lots,
+    select a.id, a.available_tokens, a.held_tokens, a.owed_tokens, a.expiring, a.enabled_endpoints, d.hold, d.rest, d.lots,
            -- What was drawn and comes back is paid back, unless it has been meanwhile.
            least(a.owed_tokens, d.repayable) as repaid
     from due d
@@ -136,10 +136,23 @@ with asked as materialized (
     on conflict (account_id, request_hash) do update
     set job_id = excluded.job_id, created_at = excluded.created_at, expires_at = excluded.expires_at
 ), told as (
-    insert into notices (id, job_id, account_id, channel, event, target, run_at, created_at)
-    select notice_id, id, account_id, 'webhook', 'job.' || status, webhook_url, $19, $19
+    insert into notices (id, job_id, account_id, channel, endpoint_id, event, target, run_at, created_at)
+    select notice_id, id, account_id, 'webhook', null::uuid, 'job.' || status, webhook_url, $19, $19
     from job
     where webhook_url is not null and (webhook_events = '{}' or 'job.' || status = any (webhook_events))
+    union all
+    -- Their ids are of the same instant as the job's own: a UUIDv7 with other random bits behind its time.
+    select overlay(j.notice_id::text placing substr(gen_random_uuid()::text, 20) from 20)::uuid, j.id, j.account_id, e.id::text, e.id,
+           'job.' || j.status, e.url, $19, $19
+    from job j
+    -- The row that is locked anyway says whether there is any.
+    join purse p on p.id = j.account_id and p.enabled_endpoints > 0
+    cross join lateral (
+        select w.id, w.url from webhook_endpoints w
+        where w.account_id = j.account_id and w.disabled_at is null and (w.events = '{}' or 'job.' || j.status = any (w.events))
+        -- No bound, for an account has fewer; it keeps the planner to a look along the index for each job.
+        limit 1000
+    ) e
 ), dialog as (
     -- Locked after the accounts, each by its id, and read as its last writer left it. Where no job says anything in a dialog,
     -- nothing from here on reads or writes a row. A dialog that is gone, or keeps nothing, is not in this list.

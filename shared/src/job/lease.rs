@@ -267,10 +267,20 @@ pub async fn park_all(db: &PgPool, parkings: &[Parking]) -> Result<Vec<bool>, sq
 pub enum Next {
     /// The same.
     Here,
-    /// Its next one; the one that failed comes last from now on.
-    Elsewhere,
-    /// Its next one; the one that failed is not asked again.
-    ElsewhereForGood,
+    /// The fallback of this place in [`Claimed::fallbacks`](super::Claimed::fallbacks); the route that failed comes last from now on.
+    Elsewhere(usize),
+    /// The same, and the route that failed is not asked again.
+    ElsewhereForGood(usize),
+}
+
+impl Next {
+    /// Place of the fallback, as Postgres counts.
+    fn place(self) -> Option<i32> {
+        match self {
+            Self::Here => None,
+            Self::Elsewhere(place) | Self::ElsewhereForGood(place) => i32::try_from(place).ok(),
+        }
+    }
 }
 
 /// A failure that does not end its job.
@@ -316,13 +326,13 @@ pub async fn retry(db: &PgPool, failure: &Failure) -> Result<bool, sqlx::Error> 
             where a.job_id = r.job_id and a.attempt = r.attempt and a.outcome is null
         ), moved as (
             update jobs j
-            set provider = j.fallbacks -> 0 ->> 'provider', upstream_model = j.fallbacks -> 0 ->> 'upstream_model',
-                cost_usd = (j.fallbacks -> 0 ->> 'cost_usd')::numeric,
-                fallbacks = nullif((j.fallbacks - 0) || case when $13 then '[]'::jsonb else
+            set provider = j.fallbacks -> $11 ->> 'provider', upstream_model = j.fallbacks -> $11 ->> 'upstream_model',
+                cost_usd = (j.fallbacks -> $11 ->> 'cost_usd')::numeric,
+                fallbacks = nullif((j.fallbacks - $11) || case when $13 then '[]'::jsonb else
                     jsonb_build_object('provider', j.provider, 'upstream_model', j.upstream_model, 'cost_usd', j.cost_usd::text) end,
                     '[]')
             from retried r
-            where $11 and j.id = r.job_id and j.fallbacks is not null
+            where j.id = r.job_id and j.fallbacks -> $11::int is not null
         )
         select job_id from retried
         "#,
@@ -336,9 +346,9 @@ pub async fn retry(db: &PgPool, failure: &Failure) -> Result<bool, sqlx::Error> 
         pause.resume.is_unchanged(),
         pause.resume == Resume::Anew,
         failure.may_be_billed,
-        failure.next != Next::Here,
+        failure.next.place(),
         failure.spends_try,
-        failure.next == Next::ElsewhereForGood,
+        matches!(failure.next, Next::ElsewhereForGood(_)),
     )
     .fetch_optional(db)
     .await?;

@@ -9,13 +9,18 @@ mod cancel;
 mod checkpoint;
 mod claim;
 mod close;
+mod discard;
 mod doorbell;
+mod eta;
 mod floors;
+mod former;
+mod improve;
 mod lease;
 mod order;
 mod parent;
 mod query;
 mod routing;
+mod sending;
 mod submit;
 mod sweep;
 mod view;
@@ -27,16 +32,21 @@ pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Misses, Output, StoredFile};
 pub use claim::{Claim, Claimed, claim, promote};
 pub use close::{Closing, Fence, JobError, Verdict, close, close_all};
+pub use discard::discard;
 pub use doorbell::{Doorbell, ring};
+pub use eta::Estimator;
 pub use floors::Floors;
+pub use former::{Former, former};
+pub use improve::{ITERATIONS_MAX, improved};
 pub use lease::{
     Beat, Failure, Intent, Lease, Next, Parking, Pause, Resume, beat, begin_all, park_all, release, retry,
     save,
 };
-pub use order::{Fallback, Idempotency, Order, Turn, Webhook};
+pub use order::{Descent, Fallback, Idempotency, Order, Turn, Webhook, Wishes};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
 pub use routing::{Routing, Sort};
+pub use sending::{Sending, first_sent};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
 pub use view::{FileView, JobView, Renderer};
@@ -169,6 +179,11 @@ impl Priority {
             Self::Normal => 1,
             Self::Low => 2,
         }
+    }
+
+    /// The priority of a rank; the ordinary one for a rank that there is not.
+    fn of_rank(rank: i16) -> Self {
+        Self::ALL.into_iter().find(|priority| priority.rank() == rank).unwrap_or_default()
     }
 }
 

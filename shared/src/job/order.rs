@@ -10,12 +10,13 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Medium, Priority};
+use super::{Medium, Priority, Routing, Sending};
 use crate::{
     account::Actor,
     billing::Tokens,
     catalog::Route,
     id::{AccountId, DialogId, JobId},
+    trace::Trace,
 };
 
 /// A job as ordered: everything decided, nothing written yet.
@@ -63,6 +64,12 @@ pub struct Order {
     pub deadline: DateTime<Utc>,
     /// The caller's promise that a repeat is a repeat.
     pub idempotency: Option<Idempotency>,
+    /// What a program says of which time it sends this; counts where there is no such promise.
+    pub sending: Option<Sending>,
+    /// What the request wished, for a job that is made after this one.
+    pub wishes: Wishes,
+    /// Which job it is made after.
+    pub descent: Descent,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
     /// SHA-256 of model and input, where the same request may be answered from the cache.
@@ -93,6 +100,11 @@ pub struct Fallback {
 }
 
 impl Order {
+    /// What it is part of.
+    pub fn trace(&self) -> Option<Trace> {
+        Trace::read(self.traceparent.as_deref())
+    }
+
     pub(super) fn fallbacks_part(&self) -> Option<Value> {
         (!self.fallbacks.is_empty()).then(|| serde_json::json!(self.fallbacks))
     }
@@ -105,9 +117,51 @@ impl Order {
         self.webhook.as_ref().map_or((None, &[]), |webhook| (Some(&webhook.url), &webhook.events))
     }
 
+    /// The key by which it may turn out to be a repeat, and the hash of its body.
     pub(super) fn idempotency_parts(&self) -> (Option<&str>, Option<&[u8]>) {
-        self.idempotency.as_ref().map_or((None, None), |given| (Some(&given.key), Some(&given.body_hash)))
+        match (&self.idempotency, &self.sending) {
+            (Some(given), _) => (Some(given.key.as_str()), Some(given.body_hash.as_slice())),
+            (None, Some(sending)) if sending.again => {
+                (Some(sending.key.as_str()), Some(sending.body_hash.as_slice()))
+            }
+            (None, _) => (None, None),
+        }
     }
+
+    /// The same of a sending that is the first and repeats nothing, by which those after it are known.
+    pub(super) fn first_sending(&self) -> Option<&Sending> {
+        self.sending.as_ref().filter(|sending| self.idempotency.is_none() && !sending.again)
+    }
+
+    pub(super) fn wishes_part(&self) -> Option<Value> {
+        (self.wishes != Wishes::default()).then(|| serde_json::json!(self.wishes))
+    }
+}
+
+/// What a request wished beside model and input, as far as it said anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wishes {
+    /// Where it is made.
+    #[serde(skip_serializing_if = "Routing::is_empty")]
+    pub routing: Routing,
+    /// How long it may take, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<u64>,
+    /// Made anew, and not remembered for the next who asks the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uncached: bool,
+}
+
+/// Which job another one is made after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Descent {
+    /// The one that ended without success and is made again.
+    pub retry_of: Option<JobId>,
+    /// The one whose result is to be improved.
+    pub improves: Option<JobId>,
+    /// Which improvement in a row that is, from 1; set where `improves` is.
+    pub iteration: Option<i16>,
 }
 
 /// Whom to tell of a job's end.

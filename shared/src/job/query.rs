@@ -48,6 +48,14 @@ pub struct Job {
     pub charged_tokens: Option<i64>,
     /// Provider submits begun.
     pub attempts: i32,
+    /// The adapter of the route it is on; not shown.
+    pub provider: String,
+    /// The vendor's id of the model on that route; not shown.
+    pub upstream_model: String,
+    /// Until when it rests, while it does.
+    pub run_at: Option<DateTime<Utc>>,
+    /// When the submit was begun that is under way, while one is.
+    pub begun_at: Option<DateTime<Utc>>,
     /// The caller's own pairs.
     pub metadata: Value,
     /// When it was submitted.
@@ -60,6 +68,12 @@ pub struct Job {
     pub deadline: DateTime<Utc>,
     /// When its files are deleted.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The job that ended without success and that this one makes again.
+    pub retry_of: Option<JobId>,
+    /// The job whose result this one is to improve.
+    pub improves: Option<JobId>,
+    /// Which improvement in a row that is.
+    pub iteration: Option<i16>,
     /// The dialog it goes on in, which may be gone.
     pub dialog: Option<DialogId>,
 }
@@ -68,6 +82,11 @@ impl Job {
     /// Whether nothing can change any more.
     pub fn is_final(&self) -> bool {
         self.finished_at.is_some()
+    }
+
+    /// Whether its owner wants it no longer, see [`super::discard()`].
+    pub fn is_discarded(&self) -> bool {
+        self.finished_at.is_some() && self.expires_at == self.finished_at
     }
 }
 

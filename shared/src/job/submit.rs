@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     Medium,
     order::{Idempotency, Order, shown},
+    sending::first_sent,
 };
 use crate::{
     batch::Batch,
@@ -43,7 +44,7 @@ pub enum Submitted {
         /// When it began to be.
         created_at: DateTime<Utc>,
     },
-    /// The key was seen before with the same body: this job, nothing new.
+    /// The key was seen before with the same body, or the request was sent before: this job, nothing new.
     Repeat(JobId),
     /// A new job that is already over, with the answer of an earlier one; free.
     Cached,
@@ -230,6 +231,11 @@ async fn admit_all(db: &PgPool, orders: &[Arc<Order>]) -> Result<Vec<Option<Admi
         &list.hold_entries,
         &list.borrow_entries,
         &list.fallbacks as _,
+        &list.sending_keys as _,
+        &list.retries as _,
+        &list.improved as _,
+        &list.iterations as _,
+        &list.wishes as _,
         &list.dialogs as _,
         &list.said as _,
     )
@@ -278,6 +284,12 @@ struct Columns<'a> {
     hold_entries: Vec<Uuid>,
     borrow_entries: Vec<Uuid>,
     fallbacks: Vec<Option<Value>>,
+    /// Of first sendings; their hashes are among `body_hashes`.
+    sending_keys: Vec<Option<&'a str>>,
+    retries: Vec<Option<Uuid>>,
+    improved: Vec<Option<Uuid>>,
+    iterations: Vec<Option<i16>>,
+    wishes: Vec<Option<Value>>,
     dialogs: Vec<Option<Uuid>>,
     said: Vec<Option<&'a Value>>,
 }
@@ -288,13 +300,14 @@ impl<'a> Columns<'a> {
         for order in orders {
             let (url, events) = order.webhook_parts();
             let (key, body_hash) = order.idempotency_parts();
+            let sending = order.first_sending();
             list.accounts.push(order.account.0);
             list.prices.push(order.price.count());
             list.keys.push(order.actor.key().map(|key| key.0));
             list.starts.push(order.start_at);
             list.fair_intervals.push(order.fair_interval.map(interval));
             list.idempotency_keys.push(key);
-            list.body_hashes.push(body_hash);
+            list.body_hashes.push(body_hash.or(sending.map(|sending| sending.body_hash.as_slice())));
             list.jobs.push(order.job.0);
             list.users.push(order.actor.user().map(|user| user.0));
             list.models.push(&order.model);
@@ -316,6 +329,11 @@ impl<'a> Columns<'a> {
             list.hold_entries.push(EntryId::new().0);
             list.borrow_entries.push(EntryId::new().0);
             list.fallbacks.push(order.fallbacks_part());
+            list.sending_keys.push(sending.map(|sending| sending.key.as_str()));
+            list.retries.push(order.descent.retry_of.map(|job| job.0));
+            list.improved.push(order.descent.improves.map(|job| job.0));
+            list.iterations.push(order.descent.iteration);
+            list.wishes.push(order.wishes_part());
             list.dialogs.push(order.dialog().map(|dialog| dialog.0));
             list.said.push(order.turn.as_ref().and_then(|turn| turn.said.as_ref()));
         }
@@ -365,6 +383,10 @@ async fn reuse(db: &PgPool, order: &Order) -> Result<bool, sqlx::Error> {
         key,
         body_hash,
         order.actor.user().map(|user| user.0),
+        order.descent.retry_of.map(|job| job.0),
+        order.descent.improves.map(|job| job.0),
+        order.descent.iteration,
+        order.wishes_part(),
     )
     .fetch_optional(db)
     .await?;
@@ -376,10 +398,14 @@ fn is_repeat(error: &sqlx::Error) -> bool {
     broken_constraint(error) == Some("idempotency_keys_pkey")
 }
 
-/// The job that the order's key was used for before, if it was.
+/// The job that the order's key was used for before, if it was, or that was asked for when it was sent before.
 async fn repeat(db: &PgPool, order: &Order) -> Result<Option<Submitted>, SubmitError> {
-    let Some(key) = &order.idempotency else { return Ok(None) };
-    Ok(first_of(db, order.account, key).await?.map(Submitted::Repeat))
+    let first = match (&order.idempotency, &order.sending) {
+        (Some(key), _) => first_of(db, order.account, key).await?,
+        (None, Some(sending)) => first_sent(db, order.account, sending, order.at).await?,
+        (None, None) => None,
+    };
+    Ok(first.map(Submitted::Repeat))
 }
 
 /// The job of `account` that a key was first used for, if it was.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::{Job, Order, Status, StoredFile, files_of, order::shown};
+use super::{Estimator, Job, Order, Status, StoredFile, files_of, order::shown};
 use crate::{
     billing::Tokens,
     id::{DialogId, FileId, JobId},
@@ -39,6 +39,9 @@ pub struct JobView {
     finished_at: Option<DateTime<Utc>>,
     deadline: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
+    retry_of: Option<JobId>,
+    improves: Option<JobId>,
+    iteration: Option<i16>,
     /// Only shown of a job that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     dialog: Option<DialogId>,
@@ -64,12 +67,19 @@ pub struct FileView {
 pub struct Renderer {
     storage: Storage,
     public_url: String,
+    estimator: Option<Estimator>,
 }
 
 impl Renderer {
     /// A renderer that signs with `storage` and links to `public_url` (no slash at its end).
     pub fn new(storage: Storage, public_url: String) -> Self {
-        Self { storage, public_url }
+        Self { storage, public_url, estimator: None }
+    }
+
+    /// The same, which also says when jobs will end. Whoever shows only jobs that are over need not know.
+    #[must_use]
+    pub fn estimating(self, estimator: Estimator) -> Self {
+        Self { estimator: Some(estimator), ..self }
     }
 
     /// The views of some jobs, in their order.
@@ -85,7 +95,8 @@ impl Renderer {
             for (_, id, expires_at, file) in files.iter().filter(|(owner, ..)| *owner == job.id) {
                 shown.push(self.file(*id, *expires_at, file).await?);
             }
-            views.push(self.view(job, &shown));
+            let eta = self.estimator.as_ref().and_then(|estimator| estimator.job(&job));
+            views.push(self.view(job, &shown, eta));
         }
         Ok(views)
     }
@@ -94,6 +105,7 @@ impl Renderer {
     /// more than the submit.
     pub fn accepted(&self, order: &Order, held: Tokens, created_at: DateTime<Utc>) -> JobView {
         let phase = if order.start_at.is_some() { "scheduled" } else { "queued" };
+        let eta = self.estimator.as_ref().and_then(|estimator| estimator.order(order));
         self.view(
             Job {
                 id: order.job,
@@ -113,15 +125,23 @@ impl Renderer {
                 held_tokens: held.count(),
                 charged_tokens: None,
                 attempts: 0,
+                provider: order.route.provider.clone(),
+                upstream_model: order.route.upstream_model.clone(),
+                run_at: order.start_at,
+                begun_at: None,
                 metadata: json!(order.metadata),
                 created_at,
                 started_at: None,
                 finished_at: None,
                 deadline: order.deadline,
                 expires_at: None,
+                retry_of: order.descent.retry_of,
+                improves: order.descent.improves,
+                iteration: order.descent.iteration,
                 dialog: order.dialog(),
             },
             &[],
+            eta,
         )
     }
 
@@ -148,7 +168,7 @@ impl Renderer {
         })
     }
 
-    fn view(&self, job: Job, files: &[FileView]) -> JobView {
+    fn view(&self, job: Job, files: &[FileView], eta_seconds: Option<i64>) -> JobView {
         let url = format!("{}/v1/jobs/{}", self.public_url, job.id);
         let output = job.output.map(|mut output| {
             if let Some(fields) = output.as_object_mut() {
@@ -170,7 +190,7 @@ impl Renderer {
             phase: job.phase,
             progress: job.progress,
             queue_position: job.queue_position,
-            eta_seconds: None,
+            eta_seconds,
             input: job.input,
             output,
             error,
@@ -182,6 +202,9 @@ impl Renderer {
             finished_at: job.finished_at,
             deadline: job.deadline,
             expires_at: job.expires_at,
+            retry_of: job.retry_of,
+            improves: job.improves,
+            iteration: job.iteration,
             dialog: job.dialog,
             urls: json!({ "get": url, "cancel": format!("{url}/cancel"), "events": format!("{url}/events") }),
         }

@@ -5,6 +5,7 @@
 //! been sent or given up. Deliberately absent: how it is sent, and a hint: a deliverer looks every second by itself.
 
 mod news;
+mod owners;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::{
 
 pub use crate::notice::Sent;
 pub use news::News;
+pub(crate) use owners::tell_owners;
 
 /// A mail to be written down.
 #[derive(Debug, Clone, Copy)]

@@ -55,6 +55,10 @@ pub enum Section {
     Dialogs,
     /// What was said in them.
     DialogMessages,
+    /// Files it sent in.
+    Uploads,
+    /// What its members thought of results.
+    Feedback,
     /// Its entries in the ledger.
     Transactions,
     /// Tokens it was given.
@@ -63,6 +67,8 @@ pub enum Section {
     Subscriptions,
     /// Changes made in it.
     AuditLog,
+    /// Where it is told of its jobs.
+    WebhookEndpoints,
     /// Webhooks that told of its jobs.
     Notices,
     /// Mails to its members.
@@ -73,7 +79,7 @@ pub enum Section {
     Exports,
 }
 
-/// Every file but the results of jobs and the one that explains the others.
+/// Every file but the results of jobs, what was sent in, and the one that explains the others.
 pub const PARTS: &[Part] = &[
     Part {
         path: "account.json",
@@ -96,6 +102,11 @@ pub const PARTS: &[Part] = &[
         form: Form::Lists(&[("api_keys", Section::Keys)]),
     },
     Part {
+        path: "webhook_endpoints.json",
+        about: "where the account is told of the ends of its jobs, without the secrets",
+        form: Form::Lists(&[("webhook_endpoints", Section::WebhookEndpoints)]),
+    },
+    Part {
         path: "jobs.jsonl",
         about: "every job with its input, output and metadata, one a line",
         form: Form::Lines(Section::Jobs),
@@ -109,6 +120,16 @@ pub const PARTS: &[Part] = &[
         path: "dialog_messages.jsonl",
         about: "what was said in dialogs, in the order in which it was said, one a line",
         form: Form::Lines(Section::DialogMessages),
+    },
+    Part {
+        path: "uploads.jsonl",
+        about: "every file that was sent in and is still kept, with its name, one a line",
+        form: Form::Lines(Section::Uploads),
+    },
+    Part {
+        path: "feedback.jsonl",
+        about: "what was said of results, one a line",
+        form: Form::Lines(Section::Feedback),
     },
     Part {
         path: "transactions.jsonl",
@@ -132,7 +153,7 @@ pub const PARTS: &[Part] = &[
     },
     Part {
         path: "notices.jsonl",
-        about: "webhooks that told of the ends of jobs, one a line",
+        about: "webhooks of the last 30 days that told of the ends of jobs, with their last tries, one a line",
         form: Form::Lines(Section::Notices),
     },
     Part {
@@ -193,10 +214,13 @@ impl Section {
             Self::JobsInShort => rows::jobs(db, account, after, false).await,
             Self::Dialogs => rows::dialogs(db, account, after).await,
             Self::DialogMessages => rows::dialog_messages(db, account, after).await,
+            Self::Uploads => rows::uploads(db, account, after).await,
+            Self::Feedback => rows::feedback(db, account, after).await,
             Self::Transactions => rows::transactions(db, account, after).await,
             Self::Grants => rows::grants(db, account, after).await,
             Self::Subscriptions => rows::subscriptions(db, account, after).await,
             Self::AuditLog => rows::audit_log(db, account, after).await,
+            Self::WebhookEndpoints => rows::webhook_endpoints(db, account, after).await,
             Self::Notices => rows::notices(db, account, after).await,
             Self::Mails => rows::mails(db, account, after).await,
             Self::Usage => rows::usage(db, account, after).await,
@@ -255,6 +279,41 @@ pub async fn kept_files(
     .await
 }
 
+/// A file that was sent in, in storage.
+#[derive(Debug, Clone)]
+pub struct KeptUpload {
+    /// Its id.
+    pub id: FileId,
+    /// Where it is.
+    pub storage_key: String,
+    /// Its length.
+    pub size_bytes: i64,
+}
+
+/// Up to `limit` files that `account` sent in, later than `after` if given; the oldest first. Those whose time is up and that
+/// are not deleted yet are among them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn kept_uploads(
+    db: &PgPool,
+    account: AccountId,
+    after: Option<FileId>,
+    limit: i64,
+) -> Result<Vec<KeptUpload>, sqlx::Error> {
+    sqlx::query_as!(
+        KeptUpload,
+        r#"select id as "id: _", storage_key, size_bytes from uploads
+           where account_id = $1 and id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after.map(|id| id.0),
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +333,7 @@ mod tests {
             .collect();
         let all = sections.len();
         sections.dedup();
-        assert_eq!((sections.len(), all), (17, 17), "each section is somewhere, once");
+        assert_eq!((sections.len(), all), (20, 20), "each section is somewhere, once");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod retention;
 mod rows;
 mod scrub;
 
-pub use contents::{Form, Kept, PARTS, Page, Part, Section, kept_files};
+pub use contents::{Form, Kept, KeptUpload, PARTS, Page, Part, Section, kept_files, kept_uploads};
 pub use erase::{Demand, EraseError, cancel_open, erasing, is_quiet, request_erasure};
 pub use export::{
     Begun, Export, ExportError, Stored, archives_of, begin_export, due_exports, export, exports, fail_export,

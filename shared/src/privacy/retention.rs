@@ -1,5 +1,5 @@
-//! What is forgotten when it is old, without anybody asking: traces of logins, of mails, of people who never proved an address
-//! or belong to no account any more, and dialogs that nobody goes on with.
+//! What is forgotten when it is old, without anybody asking: traces of logins, of mails and webhooks, of people who never proved an
+//! address or belong to no account any more, and dialogs that nobody goes on with.
 //!
 //! Each verb does a batch and says how much it did, so that no lock is held for long and a run that is cut off goes on the next
 //! night. What later rows need to know stays: that news was told, that an invitation was made, what an entry of the audit log
@@ -16,7 +16,7 @@ use crate::{
         REFRESH_LIFE,
         audit::{self, By, Who},
     },
-    id::{AccountId, UserId},
+    id::{AccountId, NoticeId, UserId},
 };
 
 /// Rows forgotten in one statement.
@@ -34,6 +34,8 @@ const LINKS_KEPT: TimeDelta = TimeDelta::days(7);
 const INVITATIONS_KEPT: TimeDelta = TimeDelta::days(90);
 /// Where a mail went that was sent or given up: as long as someone may ask whether it came.
 const RECIPIENTS_KEPT: TimeDelta = TimeDelta::days(30);
+/// Notices that were delivered or given up: as long as their account may look them up and have them sent again.
+const NOTICES_KEPT: TimeDelta = TimeDelta::days(30);
 /// From where something was changed: a year, as is usual for looking into what happened.
 const ADDRESSES_KEPT: TimeDelta = TimeDelta::days(365);
 /// Dialogs in which nothing is said any more: whoever wants one for longer has its messages exported.
@@ -58,6 +60,8 @@ pub enum Old {
     Invitations,
     /// Recipients of mails.
     Recipients,
+    /// Notices, of jobs and tests.
+    Notices,
     /// Network addresses in the audit log.
     Addresses,
     /// Dialogs, with what was said in them.
@@ -72,6 +76,7 @@ impl Old {
         Self::MailLinks,
         Self::Invitations,
         Self::Recipients,
+        Self::Notices,
         Self::Addresses,
         Self::Dialogs,
     ];
@@ -97,6 +102,7 @@ pub async fn forget_old(db: &PgPool, what: Old, now: DateTime<Utc>) -> Result<Fo
         Old::MailLinks => mail_links(db, now).await,
         Old::Invitations => invitations(db, now).await,
         Old::Recipients => recipients(db, now).await,
+        Old::Notices => notices(db, now).await,
         Old::Addresses => addresses(db, now).await,
         Old::Dialogs => dialogs(db, now).await,
     };
@@ -163,6 +169,21 @@ async fn recipients(db: &PgPool, now: DateTime<Utc>) -> Done {
         "update mails set recipient = null, last_error = null where id in (
              select id from mails where recipient is not null and settled_at <= $1 limit $2 for update skip locked)",
         now - RECIPIENTS_KEPT,
+        ROWS,
+    )
+    .execute(db)
+    .await
+}
+
+/// Their ids begin with the time they were made at, so no other index is needed: it is a look at the oldest.
+async fn notices(db: &PgPool, now: DateTime<Utc>) -> Done {
+    let before = now - NOTICES_KEPT;
+    sqlx::query!(
+        "delete from notices where id in (
+             select id from notices where id < $1 and created_at <= $2 and status <> 'pending'
+             order by id limit $3 for update skip locked)",
+        NoticeId::earliest(before).0,
+        before,
         ROWS,
     )
     .execute(db)

@@ -43,21 +43,25 @@ pub async fn scrub_jobs(
             order by id desc limit $3
         ), told as (
             update notices n
-            set target = '', last_error = null, lease_token = null, lease_until = null,
+            set target = '', last_error = null, log = '[]', lease_token = null, lease_until = null,
                 status = case when n.status = 'pending' then 'dead' else n.status end,
                 settled_at = coalesce(n.settled_at, $4)
             from batch b
-            where n.job_id = b.id and (n.target <> '' or n.last_error is not null or n.status = 'pending')
+            where n.job_id = b.id
+              and (n.target <> '' or n.last_error is not null or n.log <> '[]' or n.status = 'pending')
         ), tried as (
             update attempts a set error = null from batch b where a.job_id = b.id and a.error is not null
+        ), judged as (
+            update feedback f set reason = null from batch b where f.job_id = b.id and f.reason is not null
         ), emptied as (
             update jobs j
             set input = '{}', input_shown = null, output = null, error_message = null, metadata = '{}', traceparent = null,
-                request_hash = null, dialog_said = null, webhook_url = case when j.webhook_url is not null then '' end
+                request_hash = null, wishes = null, dialog_said = null, webhook_url = case when j.webhook_url is not null then '' end
             from batch b
             where j.id = b.id
               and (j.input <> '{}' or j.input_shown is not null or j.output is not null or j.error_message is not null
-                   or j.metadata <> '{}' or j.traceparent is not null or j.request_hash is not null or j.dialog_said is not null
+                   or j.metadata <> '{}' or j.traceparent is not null or j.request_hash is not null or j.wishes is not null
+                   or j.dialog_said is not null
                    or j.webhook_url <> '')
         )
         select b.id as "next: JobId" from batch b order by b.id limit 1
@@ -163,6 +167,7 @@ async fn has_more(conn: &mut PgConnection, account: AccountId) -> Result<bool, s
                             and (status = 'open' or input <> '{}' or output is not null or metadata <> '{}'))
                   or exists (select from jobs j join files f on f.job_id = j.id where j.account_id = $1)
                   or exists (select from dialogs where account_id = $1)
+                  or exists (select from uploads where account_id = $1)
                   or exists (select from exports
                              where account_id = $1 and (status = 'pending' or storage_key is not null)) as "more!""#,
         account.0
@@ -266,6 +271,15 @@ async fn forget_rows(
                  status = case when status = 'pending' then 'dead' else status end,
                  settled_at = coalesce(settled_at, $2)
              where account_id = $1 and recipient is not null
+         ), webhook_endpoints as (
+             delete from webhook_endpoints where account_id = $1
+         ), tests as (
+             -- The notices of jobs were emptied with them.
+             update notices
+             set target = '', last_error = null, log = '[]', lease_token = null, lease_until = null,
+                 status = case when status = 'pending' then 'dead' else status end,
+                 settled_at = coalesce(settled_at, $2)
+             where account_id = $1 and job_id = id
          ), grants as (
              update grants set reason = null where account_id = $1 and reason is not null
          ), subscriptions as (
@@ -276,7 +290,8 @@ async fn forget_rows(
                and (before is not null or after is not null or ip is not null or request_id is not null)
          )
          update accounts
-         set status = 'erased', name = $3, description = null, website = null, phone = null, address = null, routing = null
+         set status = 'erased', name = $3, description = null, website = null, phone = null, address = null, routing = null,
+             enabled_endpoints = 0
          where id = $1",
         account.0,
         now,

@@ -96,7 +96,7 @@ pub async fn take_due(
 /// # Errors
 /// When the database fails.
 pub async fn ask_soon(db: &PgPool, id: ProviderKeyId, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    sqlx::query!("update provider_keys set check_at = coalesce(check_at, $2) where id = $1", id.0, now)
+    sqlx::query!("update provider_keys set check_at = $2 where id = $1 and check_at is null", id.0, now)
         .execute(db)
         .await?;
     Ok(())
@@ -113,7 +113,8 @@ pub struct Change {
     pub is_low: bool,
 }
 
-/// Writes down what a vendor said of a key. One that works rests no more; one that is refused is switched off.
+/// Writes down what a vendor said of a key. One that was switched off and works is used again. One that is refused is switched
+/// off if work with it was refused as well: some keys may generate and not be asked about.
 ///
 /// # Errors
 /// When the database fails.
@@ -141,20 +142,26 @@ pub async fn record(
     let row = sqlx::query!(
         r#"
         with before as materialized (
-            select id, disabled_at, disabled_why, credit_floor, credit_told_at from provider_keys where id = $1 for no key update
+            select id, disabled_at, disabled_why, credit_floor, credit_told_at,
+                   exists (select from provider_cooldowns c where c.key_id = k.id and c.why = 'auth' and c.until > $2) as is_doubted
+            from provider_keys k where id = $1 for no key update
         ), warmed as (
-            delete from provider_cooldowns c using before b where c.key_id = b.id and $3 and c.why in ('quota', 'auth')
+            -- A vendor may answer that question for an account without money; only a key that was switched off is proved by it.
+            delete from provider_cooldowns c using before b
+            where c.key_id = b.id and $3 and b.disabled_at is not null and b.disabled_why <> $7
         ), written as (
             update provider_keys k
             set check_at = null, checked_at = $2, check_error = $4,
                 credit = coalesce($5, k.credit), credit_unit = coalesce($6, k.credit_unit),
                 credit_told_at = case when $5 >= b.credit_floor then null
                                       when $5 < b.credit_floor then coalesce(b.credit_told_at, $2) else b.credit_told_at end,
-                disabled_at = case when b.disabled_why = $7 then b.disabled_at when $3 then null else coalesce(b.disabled_at, $2) end,
-                disabled_why = case when b.disabled_why = $7 then $7 when $3 then null else coalesce(b.disabled_why, $4) end
+                disabled_at = case when b.disabled_why = $7 then b.disabled_at when $3 then null
+                                   when b.is_doubted then coalesce(b.disabled_at, $2) else b.disabled_at end,
+                disabled_why = case when b.disabled_why = $7 then $7 when $3 then null
+                                    when b.is_doubted then coalesce(b.disabled_why, $4) else b.disabled_why end
             from before b where k.id = b.id
         )
-        select b.disabled_at is null and not $3 as "was_disabled!",
+        select b.disabled_at is null and not $3 and b.is_doubted as "was_disabled!",
                b.disabled_at is not null and $3 and b.disabled_why <> $7 as "was_enabled!",
                coalesce($5 < b.credit_floor and b.credit_told_at is null, false) as "is_low!"
         from before b

@@ -11,7 +11,7 @@ use crate::{
     seal::{CannotOpen, Sealer},
 };
 
-/// What a key of a process's environment is called.
+/// What the name of a key of a process's environment begins with; its fingerprint follows.
 const ENVIRONMENT: &str = "environment";
 
 /// A key, without its secret.
@@ -73,27 +73,29 @@ pub fn fingerprint(secret: &SecretString) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a key of this process's environment known, so that all processes share how it fares. One that is known already stays
+/// Makes keys of this process's environment known, so that all processes share how they fare. One that is known already stays
 /// as it is, also where an operator has put it into the database.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn register(
     db: &PgPool,
-    provider: &str,
-    secret: &SecretString,
+    environment: &[(&'static str, SecretString)],
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    let fingerprint = fingerprint(secret);
+    let ids: Vec<_> = environment.iter().map(|_| ProviderKeyId::new().0).collect();
+    let providers: Vec<_> = environment.iter().map(|(provider, _)| (*provider).to_owned()).collect();
+    let fingerprints: Vec<_> = environment.iter().map(|(_, secret)| fingerprint(secret)).collect();
     sqlx::query!(
         "insert into provider_keys (id, provider, name, fingerprint, created_at)
-         select $1, $2, case when exists (select from provider_keys where provider = $2 and name = $4)
-                             then $4 || ' ' || $3 else $4 end, $3, $5
-         where not exists (select from provider_keys where provider = $2 and fingerprint = $3)
+         select n.id, n.provider, $4 || ' ' || n.fingerprint, n.fingerprint, $5
+         from unnest($1::uuid[], $2::text[], $3::text[]) as n (id, provider, fingerprint)
+         where not exists (select from provider_keys k where k.provider = n.provider and k.fingerprint = n.fingerprint)
+         order by n.provider
          on conflict do nothing",
-        ProviderKeyId::new().0,
-        provider,
-        fingerprint,
+        &ids,
+        &providers,
+        &fingerprints,
         ENVIRONMENT,
         now,
     )

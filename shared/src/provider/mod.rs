@@ -15,5 +15,5 @@ pub use checkup::{Change, Due, Finding, ask_soon, mark_due, record, take_due};
 pub use cooldown::{Cause, Cooldown, cool_down, cooldowns};
 pub use key::{Key, fingerprint, keys, open_secret, register};
 pub use manage::{AddError, Limits, NewKey, Terms, add, alter, disable, enable, find, remove};
-pub use place::{Place, take};
-pub use standing::{Route, Seen, Standing, Standings, observe, standings, take_probe};
+pub use place::{Place, give_back, take};
+pub use standing::{Pace, Route, Seen, Standing, Standings, observe, release_probe, standings, take_probe};

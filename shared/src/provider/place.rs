@@ -12,8 +12,9 @@ use crate::id::{JobId, ProviderKeyId};
 /// How much of a minute's submits may come at once.
 const BURST: TimeDelta = TimeDelta::seconds(10);
 
-/// How long a place is kept for an attempt that has not begun: its intent follows within moments, or never.
-const INTENT_WAIT: TimeDelta = TimeDelta::seconds(30);
+/// How long a place is kept for an attempt that has not begun: its input is judged and fetched, and its intent written, within
+/// that, or never.
+const INTENT_WAIT: TimeDelta = TimeDelta::minutes(3);
 
 /// What came of asking for a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +49,19 @@ pub async fn take(
                    per_minute is null or full_at + step <= $4 + greatest(step, $5) as in_time
             from key
         ), free as (
-            select s.slot, s.job_id, s.attempt
+            select s.slot
             from pace p join provider_slots s on s.key_id = $1 and s.slot <= p.concurrency
             left join attempts a on a.job_id = s.job_id and a.attempt = s.attempt
-            where p.in_time and (s.job_id is null or a.outcome is not null or (a.job_id is null and s.taken_at < $4 - $6::interval))
-            order by s.slot limit 1
+            where p.in_time and (s.job_id is null or s.job_id = $2 or a.outcome is not null
+                                 or (a.job_id is null and s.taken_at < $4 - $6::interval))
+            -- One that this job has from before is taken over: it has one at most.
+            order by s.job_id is not distinct from $2 desc, s.slot limit 1
+            -- Those that others took since this statement began are passed over.
+            for no key update of s skip locked
         ), placed as (
-            -- Someone may have taken it since this statement began.
             update provider_slots s set job_id = $2, attempt = $3, taken_at = $4
             from free f
-            where s.key_id = $1 and s.slot = f.slot and s.job_id is not distinct from f.job_id
-              and s.attempt is not distinct from f.attempt
+            where s.key_id = $1 and s.slot = f.slot
             returning s.slot
         ), granted as (
             update provider_keys k set full_at = case when k.per_minute is null then k.full_at else greatest(k.full_at, $4) + p.step end
@@ -84,6 +87,24 @@ pub async fn take(
         Some(row) if !row.in_time => Place::NotBefore(row.ready_at),
         Some(_) => Place::Full,
     })
+}
+
+/// Gives back the place of an attempt that will not begin.
+///
+/// # Errors
+/// When the database fails; it is free by itself some minutes later.
+pub async fn give_back(db: &PgPool, key: ProviderKeyId, job: JobId, attempt: i16) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update provider_slots s set job_id = null, attempt = null, taken_at = null
+         where key_id = $1 and job_id = $2 and attempt = $3
+           and not exists (select from attempts a where a.job_id = $2 and a.attempt = $3)",
+        key.0,
+        job.0,
+        attempt,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {

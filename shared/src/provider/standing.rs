@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    f64::consts::LN_2,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -55,19 +56,42 @@ pub struct Seen {
 /// How a route stands, as routing asks it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// It mostly fails: no new work but a probe.
-    pub is_open: bool,
-    /// Until when none at all; past that, one job may try it.
+    /// It mostly failed: it takes no work until then, and then one job that tries it.
     pub open_until: Option<DateTime<Utc>>,
     /// How long a result takes lately, from submit to its arrival.
     pub latency: Option<Duration>,
     /// Share of successes, 0 to 1, lately; 1 where nothing is known.
     pub reliability: f64,
+    /// How fast results come; `None` where none did.
+    pub pace: Option<Pace>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { is_open: false, open_until: None, latency: None, reliability: 1.0 }
+        Self { open_until: None, latency: None, reliability: 1.0, pace: None }
+    }
+}
+
+impl Standing {
+    /// Whether the route takes no work now. One whose pause is over may be chosen: whoever comes first tries it.
+    pub fn is_open(&self, now: DateTime<Utc>) -> bool {
+        self.open_until.is_some_and(|until| until > now)
+    }
+}
+
+/// How fast results come, by a count that fades.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    count: f64,
+    counted_at: DateTime<Utc>,
+}
+
+impl Pace {
+    /// Results in a second. Where they come evenly, those of all time have faded to as many as come in a half-life by the
+    /// logarithm of two.
+    pub fn per_second(self, now: DateTime<Utc>) -> f64 {
+        let rested = (now - self.counted_at).to_std().unwrap_or_default().as_secs_f64();
+        self.count * (-rested / BREAKER_HALF_LIFE).exp2() * LN_2 / BREAKER_HALF_LIFE
     }
 }
 
@@ -119,7 +143,7 @@ impl State {
             // It works again.
             Some(_) if seen.good > 0 && seen.bad == 0 => self.close(),
             // The probe failed; what was under way when it opened says nothing new.
-            Some(until) if seen.bad > 0 && now >= until => self.open(now),
+            Some(until) if seen.bad > 0 && now >= until && self.probe_until.is_some() => self.open(now),
             None if self.bad >= FAILURES && self.bad > self.good => self.open(now),
             _ => {}
         }
@@ -141,11 +165,11 @@ impl State {
     fn standing(&self) -> Standing {
         let all = self.succeeded + self.failed;
         Standing {
-            is_open: self.open_until.is_some(),
             // Whoever tries it now is not to be joined.
             open_until: self.open_until.max(self.probe_until.filter(|_| self.open_until.is_some())),
             latency: self.latency_ms.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1000.0)),
             reliability: if all > 0.0 { self.succeeded / all } else { 1.0 },
+            pace: (self.good > 0.0).then_some(Pace { count: self.good, counted_at: self.seen_at }),
         }
     }
 }
@@ -251,6 +275,21 @@ pub async fn take_probe(db: &PgPool, route: &Route, now: DateTime<Utc>) -> Resul
     Ok(taken.rows_affected() == 1)
 }
 
+/// Lets another job try an open route: the one that was to try it learned nothing of it.
+///
+/// # Errors
+/// When the database fails; another may try when the first one's time is over.
+pub async fn release_probe(db: &PgPool, route: &Route) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update provider_routes set probe_until = null where provider = $1 and upstream_model = $2 and probe_until is not null",
+        route.provider,
+        route.upstream_model,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// How every route stands that was ever used.
 ///
 /// # Errors
@@ -340,6 +379,8 @@ mod tests {
     fn check(sights: &[(i64, u32, u32)], expected: &[Option<i64>]) {
         let mut state = State::unknown(at(0));
         let rests = sights.iter().map(|(second, good, bad)| {
+            // Whoever comes after the pause has asked to try it.
+            state.probe_until = state.open_until.filter(|until| at(*second) >= *until);
             state = state.clone().after(&seen(*good, *bad), at(*second));
             state.standing().open_until.map(|until| (until - at(0)).num_seconds())
         });
@@ -374,6 +415,18 @@ mod tests {
             state.open(at(0));
         }
         assert_eq!(state.open_until, Some(at(600)));
+    }
+
+    #[test]
+    fn a_pace_is_that_of_even_results_and_fades_when_none_come() {
+        let mut state = State::unknown(at(0));
+        for second in 1..=600 {
+            state = state.after(&seen(3, 0), at(second));
+        }
+        let pace = state.standing().pace.expect("a pace");
+        assert!((pace.per_second(at(600)) - 3.0).abs() < 0.1, "{pace:?}");
+        assert!((pace.per_second(at(660)) - 1.5).abs() < 0.05, "{pace:?}");
+        assert_eq!(State::unknown(at(0)).after(&seen(0, 3), at(1)).standing().pace, None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Deliberately absent: single jobs (see [`crate::job`]) and single movements of tokens (see [`crate::billing`]).
 
 mod margin;
+mod ratings;
 mod report;
 mod roll_up;
 
@@ -13,6 +14,7 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use sqlx::PgPool;
 
 pub use margin::{By, Line, margin};
+pub use ratings::{Ratings, ratings};
 pub use report::{Group, GroupBy, Quantities, report};
 pub use roll_up::roll_up;
 

@@ -257,3 +257,48 @@ async fn what_was_said_is_forgotten_or_goes_with_its_dialog_whatever_is_under_wa
     assert_eq!((left, alice.get(&path).await.status), (0, StatusCode::NOT_FOUND));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_retry_is_said_in_its_dialog_and_an_improvement_is_not() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let dialog = begin(&alice, json!({ "model": "gpt-4o" })).await;
+    let canceled = say(&alice, &dialog, "what is a kiln").await;
+    assert_eq!(alice.cancel(canceled).await.status, StatusCode::OK);
+    let retry = alice.post(&format!("/v1/jobs/{canceled}/retry"), json!({})).await;
+    assert_eq!(
+        (retry.status, &retry.json["dialog"]),
+        (StatusCode::ACCEPTED, &json!(dialog)),
+        "{}",
+        retry.json
+    );
+    app.drain().await;
+    assert_eq!(questions(&alice, &dialog).await, ["what is a kiln"]);
+    let wish = json!({ "rating": "dislike", "improve": "shorter" });
+    let improved = alice.post(&format!("/v1/jobs/{}/feedback", retry.job()), wish).await;
+    assert_eq!(improved.status, StatusCode::ACCEPTED, "{}", improved.json);
+    app.drain().await;
+    assert_eq!(questions(&alice, &dialog).await, ["what is a kiln"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_chat_of_an_openai_client_goes_on_in_a_dialog() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let dialog = begin(&alice, json!({ "system": "Be brief." })).await;
+    for (question, is_streamed) in [("what is a kiln", false), ("and how hot", true)] {
+        let body = json!({ "model": "gpt-4o", "messages": [user(question)], "dialog": dialog, "stream": is_streamed });
+        let url = format!("{}/v1/chat/completions", alice.base);
+        let request = alice.http.post(url).bearer_auth(&alice.key).json(&body);
+        let answer = app
+            .worked(async { request.send().await.expect("an answer").text().await.expect("a text") })
+            .await;
+        assert!(answer.contains("chatcmpl-"), "{answer}");
+    }
+    assert_eq!(questions(&alice, &dialog).await, ["what is a kiln", "and how hot"]);
+    let unknown = "dlg_00000000000000000000000000000000";
+    let body = json!({ "model": "gpt-4o", "messages": [user("hi")], "dialog": unknown });
+    assert_eq!(alice.post("/v1/chat/completions", body).await.error(), (404, "dialog_not_found", "dialog"));
+    app.finish().await;
+}

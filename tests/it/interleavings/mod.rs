@@ -20,8 +20,8 @@ use shared::{
     billing::Tokens,
     id::{AccountId, JobId, KeyId, LeaseToken},
     job::{
-        self, Beat, Cancel, Checkpoint, Claim, Failure, Fence, Floors, Intent, JobError, Lease, Medium,
-        Misses, Next, Order, Output, Parking, Pause, Priority, Resume, Verdict,
+        self, Beat, Cancel, Checkpoint, Claim, Descent, Failure, Fence, Floors, Intent, JobError, Lease,
+        Medium, Misses, Next, Order, Output, Parking, Pause, Priority, Resume, Verdict, Wishes,
     },
 };
 
@@ -257,6 +257,9 @@ impl Table<'_> {
             start_at: None,
             deadline: self.now + TimeDelta::days(365),
             idempotency: None,
+            sending: None,
+            wishes: Wishes::default(),
+            descent: Descent::default(),
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,

@@ -72,8 +72,13 @@ async fn an_erased_account_leaves_nothing_but_ids_and_figures() {
     let theirs: Vec<_> = objects(&app)
         .into_iter()
         .filter(|path| !path.contains("exports/") && !mine.iter().any(|job| path.contains(&job.to_string())))
+        .filter(|path| !path.contains(&alice.id.to_string()))
         .collect();
     assert!(!theirs.is_empty() && theirs.len() < objects(&app).len());
+    for (whose, account) in [(&theirs, &bob), (&objects(&app), &alice)] {
+        let upload = format!("uploads/{}/", account.id);
+        assert!(whose.iter().any(|path| path.contains(&upload)), "{upload} is there before: {whose:?}");
+    }
     let before = ledger(&app).await;
 
     let alice = ALICE.enter(&app).await;

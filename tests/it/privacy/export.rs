@@ -12,7 +12,7 @@ use shared::{
     privacy::{self, PARTS},
 };
 
-use super::{ALICE, BOB, jobs_of, objects, run};
+use super::{ALICE, BOB, UPLOAD, jobs_of, objects, run};
 use crate::support::{Account, Answer, TestApp, execute, scalar};
 
 /// The files of an archive, whole.
@@ -90,9 +90,11 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
     for (name, table) in [
         ("jobs.jsonl", "jobs"),
         ("dialogs.jsonl", "dialogs"),
+        ("uploads.jsonl", "uploads"),
         ("transactions.jsonl", "ledger"),
         ("audit_log.jsonl", "audit_log"),
         ("notices.jsonl", "notices"),
+        ("feedback.jsonl", "feedback"),
         ("usage.jsonl", "usage_daily"),
     ] {
         // That the archive is ready was written down behind its back.
@@ -105,6 +107,7 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
         ("users.json", "invitations", "invitations"),
         ("users.json", "sessions", "sessions"),
         ("api_keys.json", "api_keys", "api_keys"),
+        ("webhook_endpoints.json", "webhook_endpoints", "webhook_endpoints"),
         ("grants.json", "grants", "grants"),
         ("exports.json", "exports", "exports"),
     ] {
@@ -127,14 +130,20 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
     let spoken: Vec<_> = said.iter().map(|message| (&message["dialog"], &message["role"])).collect();
     assert_eq!(spoken, [(&dialog["id"], &json!("user")), (&dialog["id"], &json!("assistant"))]);
     assert_eq!(said[0]["content"], format!("more of {}", ALICE.word));
+    assert_eq!(jobs[0]["wishes"]["routing"]["ignore"], json!([ALICE.word]));
+    let said = &lines_of(&files, "feedback.jsonl")[0];
+    assert_eq!((&said["job"], &said["rating"]), (&jobs[0]["id"], &json!("dislike")));
+    assert!(said["reason"].as_str().is_some_and(|reason| reason.contains(ALICE.word)), "{said}");
     check_results(&app, &alice, &files).await;
+    check_uploads(&files);
     check_strangers(&files);
 
     let readme = String::from_utf8(files["README.txt"].clone()).expect("text");
     assert!(
         files
             .keys()
-            .all(|name| name.starts_with("files/") || name == "README.txt" || readme.contains(name.as_str())),
+            .filter(|name| !["files/", "uploads/"].iter().any(|folder| name.starts_with(folder)))
+            .all(|name| name == "README.txt" || readme.contains(name.as_str())),
         "{readme}"
     );
     assert!(!readme.contains("Not in this archive"), "{readme}");
@@ -163,6 +172,16 @@ async fn check_results(app: &TestApp, alice: &Account, files: &Files) {
         let url = &view["output"]["files"][position]["url"];
         assert_eq!(&download(app, url).await, bytes, "{name}");
     }
+}
+
+/// What was sent in is there by its id, and listed with its name.
+fn check_uploads(files: &Files) {
+    let listed = lines_of(files, "uploads.jsonl");
+    assert_eq!((listed.len(), &listed[0]["name"]), (1, &json!(format!("{}.pdf", ALICE.word))));
+    assert_eq!((&listed[0]["purpose"], &listed[0]["size_bytes"]), (&json!(ALICE.word), &json!(UPLOAD.len())));
+    let path = format!("uploads/{}.pdf", listed[0]["id"].as_str().expect("an id"));
+    assert_eq!(files[&path], UPLOAD);
+    assert_eq!(files.keys().filter(|name| name.starts_with("uploads/")).count(), 1);
 }
 
 /// Nothing of another account, and no secret.

@@ -9,7 +9,11 @@ mod retention;
 use std::{fs, path::Path};
 
 use chrono::TimeDelta;
-use reqwest::{Method, header::HeaderName};
+use reqwest::{
+    Method,
+    header::HeaderName,
+    multipart::{Form, Part},
+};
 use serde_json::{Value, json};
 use shared::id::JobId;
 
@@ -24,6 +28,9 @@ pub struct Marked {
 }
 
 pub const ALICE: Marked = Marked { word: "zyxwomat", phone: "+79001230001", ip: "203.0.113.77" };
+/// The file that each of them sends in.
+pub const UPLOAD: &[u8] = b"%PDF-1.7\n%%EOF\n";
+
 pub const BOB: Marked = Marked { word: "qvorblin", phone: "+79001230002", ip: "198.51.100.23" };
 
 impl Marked {
@@ -84,8 +91,17 @@ impl Marked {
         self.enter(app).await
     }
 
-    /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, jobs of every end, a dialog,
-    /// webhooks, changes.
+    /// Sends in a file that is called after them.
+    pub async fn upload(&self, app: &TestApp, who: &Account) {
+        let part = Part::bytes(UPLOAD).file_name(format!("{}.pdf", self.word));
+        let form = Form::new().text("purpose", self.word).part("file", part);
+        let request = app.http.post(format!("{}/v1/files", app.base)).bearer_auth(&who.key);
+        let answer = read(request.multipart(form)).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+    }
+
+    /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, files, jobs of every end,
+    /// a dialog, feedback, webhooks and an endpoint of them, changes.
     pub async fn live(&self, app: &TestApp, receiver: &Receiver) -> Account {
         let owner = self.register(app).await;
         let word = self.word;
@@ -110,8 +126,16 @@ impl Marked {
             json!({ "email": format!("invited.{word}@example.com"), "name": word, "role": "viewer" });
         assert_eq!(self.send(&owner, Method::POST, "/v1/account/users", invited).await.status, 201);
 
+        self.upload(app, &key).await;
+
         let hook = format!("{}?{word}", receiver.url);
+        let endpoint = json!({ "url": hook, "description": format!("where {word} listens") });
+        let endpoint = self.send(&owner, Method::POST, "/v1/webhook-endpoints", endpoint).await;
+        assert_eq!(endpoint.status, 201, "{}", endpoint.json);
+        let test = format!("/v1/webhook-endpoints/{}/test", endpoint.json["id"].as_str().expect("an id"));
+        assert_eq!(self.send(&owner, Method::POST, &test, json!({})).await.status, 202);
         let order = |model: &str, input: Value| json!({ "model": model, "input": input, "metadata": { word: word }, "webhook": { "url": hook } });
+        let mut jobs = Vec::new();
         for (n, (model, input)) in [
             ("gpt-4o", json!({ "prompt": format!("tell me of {word}") })),
             ("nano-banana", json!({ "prompt": format!("a picture of {word}") })),
@@ -122,8 +146,11 @@ impl Marked {
         {
             let idempotency = format!("{word}-{n}");
             let headers = [("idempotency-key", idempotency.as_str())];
-            let answer = key.send(Method::POST, "/v1/jobs", &headers, Some(&order(model, input))).await;
+            let mut order = order(model, input);
+            order["routing"] = json!({ "ignore": [word] });
+            let answer = key.send(Method::POST, "/v1/jobs", &headers, Some(&order)).await;
             assert_eq!(answer.status, 202, "{}", answer.json);
+            jobs.push(answer.job());
         }
         let dialog = json!({ "title": format!("about {word}"), "system": format!("Speak of {word}."), "model": "gpt-4o" });
         let dialog = self.send(&owner, Method::POST, "/v1/dialogs", dialog).await;
@@ -131,6 +158,9 @@ impl Marked {
         let said = json!({ "dialog": dialog.json["id"], "input": { "prompt": format!("more of {word}") } });
         assert_eq!(owner.post("/v1/jobs", said).await.status, 202);
         app.drain().await;
+        let disliked = json!({ "rating": "dislike", "reason": format!("not what {word} is") });
+        let said = self.send(&key, Method::POST, &format!("/v1/jobs/{}/feedback", jobs[0]), disliked).await;
+        assert_eq!(said.status, 200, "{}", said.json);
         let again = order("nano-banana", json!({ "prompt": format!("a picture of {word}") }));
         assert_eq!(
             owner.post("/v1/jobs", again).await.status,
@@ -186,7 +216,7 @@ pub fn objects(app: &TestApp) -> Vec<String> {
     }
     let mut found = Vec::new();
     walk(app.s3_dir.path(), &mut found);
-    found.retain(|path| path.contains("outputs/") || path.contains("exports/"));
+    found.retain(|path| ["outputs/", "uploads/", "exports/"].iter().any(|place| path.contains(place)));
     found
 }
 

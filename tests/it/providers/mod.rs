@@ -123,7 +123,9 @@ async fn a_result_that_cannot_be_used_is_never_charged() {
         ("tts-1", &["empty", "corrupt", "wrong_type", "odd"][..]),
     ] {
         for fault in faults {
-            cases.push(case(model, json!({ "fault": fault }), unusable, 5));
+            // What is dear is made again once.
+            let most = if ["kling", "hailuo"].contains(&model) { 2 } else { 5 };
+            cases.push(case(model, json!({ "fault": fault }), unusable, most));
             cases.push(case(model, json!({ "fault": fault, "times": 1 }), SUCCEEDED, 2));
         }
     }

@@ -13,17 +13,19 @@ use shared::{
     account::{self, KeyRole, Keyring},
     billing,
     catalog::Catalog,
-    clock::{Clock, ManualClock, SystemClock},
+    clock::{Clock, ManualClock, SharedClock, SystemClock},
     config,
     id::{AccountId, EntryId, GrantId},
-    job::{self, Claim, Claimed, Doorbell, Floors, Medium, Renderer, Submitter},
+    job::{self, Claim, Claimed, Doorbell, Estimator, Floors, Medium, Renderer, Submitter},
     notice,
     price::Prices,
     process::Process,
     provider::Standings,
     seal::Sealer,
     storage::Storage,
+    text::Audience,
     wake::Wakes,
+    webhook::Signer,
 };
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -51,6 +53,10 @@ pub struct Settings {
     pub timing: config::Queue,
     /// None, unless a test is about them.
     pub limits: api::Limits,
+    /// Those of a deployment that says nothing.
+    pub uploads: api::UploadLimits,
+    /// Which pages are let in: none, unless a test is about them.
+    pub cors: api::Origins,
     /// How much of conversations there may be.
     pub dialogs: api::config::Dialogs,
     /// What new people agree to and get.
@@ -67,6 +73,8 @@ impl Default for Settings {
             allow_private: true,
             timing: config::Queue::default(),
             limits: api::Limits::default(),
+            uploads: api::UploadLimits::default(),
+            cors: api::Origins::default(),
             dialogs: api::config::Dialogs::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
@@ -136,12 +144,15 @@ impl TestApp {
         .into_ctx(&process)
         .await
         .expect("a worker's context");
+        let signer = Signer::new(&SECRET.to_owned().into());
         let delivery = notify::Ctx {
             db: db.clone(),
             clock: clock.clone(),
             renderer: renderer.clone(),
             web: Web::new(settings.allow_private).expect("a client"),
             secret: SECRET.to_owned().into(),
+            signer: signer.clone(),
+            sealer: sealer.clone(),
         };
         let mail_dir = TempDir::new().expect("a folder for mails");
         let mailer = mail::Ctx {
@@ -162,24 +173,32 @@ impl TestApp {
             low_balance_tokens: catalog.low_balance_tokens(),
             timing: settings.timing,
         };
+        let standings = Standings::start(&db, &process);
+        let told: SharedClock = clock.clone();
+        let estimator = Estimator::start(&db, &standings, &catalog, &told, &process);
         let door = Arc::new(api::Parts {
             db: db.clone(),
             keyring: Keyring::new(&db, &process),
             submitter: Submitter::new(&db, &process),
             clock: clock.clone(),
             prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
-            standings: Standings::start(&db, &process),
+            standings,
+            audience: Audience::start(&db, &wakes, &process, api::http::DRAIN),
             wakes,
             catalog,
-            renderer,
+            renderer: renderer.estimating(estimator.clone()),
+            estimator,
             storage: storage.clone(),
             sealer: sealer.clone(),
+            webhook_public_key: signer.public_key(),
             people: api::People::new(&SECRET.to_owned().into(), settings.people),
             doorbell: Doorbell::new(&SECRET.to_owned().into(), base.clone()),
             public_url: base.clone(),
             process: process.clone(),
             metrics: None,
             limits: settings.limits,
+            uploads: api::Uploads::new(settings.uploads),
+            cors: settings.cors,
             dialogs: settings.dialogs,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
@@ -259,9 +278,21 @@ impl TestApp {
 
     /// Another process of the API on the same database: its base URL.
     pub async fn another_door(&self) -> String {
+        self.open_door(self.door.clone()).await
+    }
+
+    /// Another process of the API, whose connection for texts is dead: its base URL.
+    pub async fn deaf_door(&self) -> String {
+        let gone = Process::new();
+        let audience = Audience::start(&self.db, &self.door.wakes, &gone, Duration::ZERO);
+        gone.finish().await;
+        self.open_door(Arc::new(api::Parts { audience, ..(*self.door).clone() })).await
+    }
+
+    async fn open_door(&self, door: api::Ctx) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for the API");
         let base = format!("http://{}", listener.local_addr().expect("a bound address"));
-        serve(&self.process, listener, self.door.clone());
+        serve(&self.process, listener, door);
         base
     }
 
@@ -327,6 +358,21 @@ impl TestApp {
         panic!("the queue does not drain");
     }
 
+    /// What comes of a request while workers work.
+    pub async fn worked<T>(&self, asked: impl Future<Output = T>) -> T {
+        tokio::pin!(asked);
+        loop {
+            let work = async {
+                self.drain().await;
+                tokio::task::yield_now().await;
+            };
+            tokio::select! {
+                answer = &mut asked => return answer,
+                () = work => {}
+            }
+        }
+    }
+
     /// As [`TestApp::drain`], but the worker dies the first time it comes to `station`; whether it ever did.
     pub async fn drain_crashing_at(&mut self, station: Station) -> bool {
         let crashed = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -356,14 +402,21 @@ impl TestApp {
         scheduler::tick::run_if_due(&self.scheduler, task).await.expect("look at the task")
     }
 
-    /// Sends every notice that is due, once.
+    /// Sends every notice that is due, once; a few of each receiver at a time.
     pub async fn deliver(&self) -> usize {
-        let due =
-            notice::claim(&self.db, 100, Duration::from_secs(60), self.now()).await.expect("claim notices");
-        for due in &due {
-            notify::deliver(&self.delivery, due).await;
+        let mut sent = 0;
+        loop {
+            let due = notice::claim(&self.db, 100, Duration::from_secs(60), self.now())
+                .await
+                .expect("claim notices");
+            for due in &due {
+                notify::deliver(&self.delivery, due).await;
+            }
+            sent += due.len();
+            if due.is_empty() {
+                return sent;
+            }
         }
-        due.len()
     }
 
     /// Checks the invariants and takes everything down. Every test ends with it.
@@ -395,7 +448,7 @@ async fn begin_schedule(ctx: &scheduler::Ctx) {
 fn serve(process: &Process, listener: TcpListener, door: api::Ctx) {
     let stop = process.clone();
     process.spawn(async move {
-        api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
+        api::http::serve(listener, door, async move { stop.stopping().await }).await;
     });
 }
 

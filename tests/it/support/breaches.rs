@@ -4,7 +4,7 @@
 //! Deliberately absent: what only the vendors, the receivers or the storage know.
 
 /// Name of the invariant, and a query that finds what breaks it, as text.
-pub const BREACHES: [(&str, &str); 14] = [
+pub const BREACHES: [(&str, &str); 17] = [
     ("no job is left open", "select id::text from jobs where status = 'open'"),
     (
         "a job is charged exactly once if it succeeded, never otherwise",
@@ -45,11 +45,37 @@ pub const BREACHES: [(&str, &str); 14] = [
         "what a job holds of expiring grants is part of its hold",
         "select id::text from jobs where lots_total(held_lots) > held_tokens",
     ),
+    // Notices are kept for 30 days, and forgotten with other old rows.
     (
-        "every final job produced exactly one notice per subscribed channel",
-        "select j.id::text from jobs j where j.status <> 'open' and
-             (j.webhook_url is not null and (j.webhook_events = '{}' or 'job.' || j.status = any (j.webhook_events)))::int <>
-             (select count(*) from notices n where n.job_id = j.id)",
+        "every final job produced exactly one notice for the webhook that it asked for",
+        "select j.id::text from jobs j
+         where j.status <> 'open'
+           and j.finished_at > (select coalesce(max(last_tick), '-infinity') - interval '29 days' from schedule
+                                where task = 'forget-old-rows')
+           and (j.webhook_url is not null and (j.webhook_events = '{}' or 'job.' || j.status = any (j.webhook_events)))::int <>
+               (select count(*) from notices n where n.job_id = j.id and n.channel = 'webhook')",
+    ),
+    (
+        "every final job produced exactly one notice for each endpoint that wanted it",
+        "select j.id::text from jobs j join webhook_endpoints e on e.account_id = j.account_id
+         where j.finished_at > e.changed_at and e.disabled_at is null
+           and j.finished_at > (select coalesce(max(last_tick), '-infinity') - interval '29 days' from schedule
+                                where task = 'forget-old-rows')
+           and (e.events = '{}' or 'job.' || j.status = any (e.events))::int <>
+               (select count(*) from notices n where n.job_id = j.id and n.endpoint_id = e.id)",
+    ),
+    (
+        "a notice tells its own account of the end as it was, or is a test",
+        "select n.id::text from notices n left join jobs j on j.id = n.job_id
+         where (n.account_id, n.event) is distinct from (j.account_id, 'job.' || j.status)
+           and (n.job_id, n.event) is distinct from (n.id, 'webhook.test')
+            or n.channel <> coalesce(n.endpoint_id::text, 'webhook')",
+    ),
+    (
+        "an account's row says how many of its endpoints are told",
+        "select a.id::text from accounts a
+         where a.enabled_endpoints <>
+             (select count(*) from webhook_endpoints e where e.account_id = a.id and e.disabled_at is null)",
     ),
     (
         "files that are kept belong to jobs that succeeded",

@@ -11,6 +11,7 @@ mod postbox;
 mod receiver;
 mod simulator;
 mod stack;
+mod stream;
 
 pub use account::{Account, Answer, read};
 pub use app::{Settings, TestApp};
@@ -21,3 +22,4 @@ pub use postbox::Postbox;
 pub use receiver::Receiver;
 pub use simulator::Simulator;
 pub use stack::{Child, Stack, binary, eventually};
+pub use stream::{Events, Heard};

@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
+use sha2::Sha256;
 use shared::process::Process;
 use tokio::net::TcpListener;
 
@@ -22,12 +25,21 @@ pub struct Received {
     pub id: String,
     pub timestamp: i64,
     pub signature: String,
+    /// What it says to be part of; empty where it says nothing.
+    pub traceparent: String,
     pub body: String,
 }
 
 impl Received {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).expect("a webhook is JSON")
+    }
+
+    /// The signature it would have under a secret, worked out as Standard Webhooks describes.
+    pub fn signed_with(&self, key: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+        mac.update(format!("{}.{}.{}", self.id, self.timestamp, self.body).as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     }
 }
 
@@ -85,6 +97,7 @@ async fn receive(
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp").parse().unwrap_or(0),
         signature: header("webhook-signature"),
+        traceparent: header("traceparent"),
         body: String::from_utf8_lossy(&body).into_owned(),
     });
     let (status, extra) = inbox.answers.pop_front().unwrap_or((204, Vec::new()));

@@ -107,7 +107,7 @@ pub async fn deliver(ctx: &Ctx, due: &Due) {
     let (result, why) = match &sent {
         Sent::Delivered => ("sent", None),
         Sent::Later(_, why) => ("later", Some(why)),
-        Sent::Dead(why) => ("dead", Some(why)),
+        Sent::Dead(why) | Sent::Gone(why) => ("dead", Some(why)),
     };
     metrics::counter!("kiln_mail_tries_total", "kind" => due.kind.clone(), "result" => result).increment(1);
     tracing::info!(mail.id = %due.id, kind = due.kind, tries = due.tries + 1, result, why, "mail {}", due.id);

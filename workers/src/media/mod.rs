@@ -15,7 +15,6 @@ use std::{
 mod audio;
 mod boxes;
 mod ends;
-mod format;
 mod header;
 mod ogg;
 mod preview;
@@ -30,10 +29,10 @@ mod vector;
 mod video;
 mod vorbis;
 
-pub use format::{Format, HEAD_BYTES, sniff};
 pub use header::{Picture, survey};
 pub use preview::{Preview, preview};
 pub(crate) use raster::MAX_PIXELS as RESULT_MAX_PIXELS;
+pub use shared::format::{Format, HEAD_BYTES, sniff};
 
 /// What a task promises to make; the file must be of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +47,21 @@ pub enum Kind {
     Audio,
     /// Raw 16-bit samples without a header, which only the request can tell apart from noise.
     Pcm,
+}
+
+impl Kind {
+    /// Which kind of result a file of this format can be; `None` for documents, which are only ever sent in.
+    pub fn of(format: Format) -> Option<Self> {
+        match format {
+            Format::Jpeg | Format::Png | Format::WebP | Format::Gif => Some(Self::Image),
+            Format::Svg => Some(Self::Vector),
+            Format::Mp4 => Some(Self::Video),
+            Format::Mp3 | Format::Wav | Format::Ogg | Format::Flac | Format::Aac | Format::M4a => {
+                Some(Self::Audio)
+            }
+            Format::Pdf => None,
+        }
+    }
 }
 
 /// What is known of a file that proved sound.
@@ -133,7 +147,7 @@ pub fn verify(path: &Path, expected: Kind) -> Result<Verified, MediaError> {
     }
 
     let format = sniff(&head(path)?).ok_or(MediaError::Unrecognised)?;
-    if format.kind() != Some(expected) {
+    if Kind::of(format) != Some(expected) {
         return Err(MediaError::WrongKind { found: format, expected });
     }
     // A decoder that panics over a file has said what it thinks of it.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Moderator, Unavailable, Verdict};
 use crate::{
+    blame,
     keychain::{Choice, Keychain},
     providers::{Call, ErrorClass, Provider, Providers, Step, openai},
 };
@@ -35,33 +36,47 @@ impl OpenAi {
     /// The model that is asked.
     pub const MODEL: &str = "omni-moderation-latest";
 
-    /// The moderator, where there is a key of ours that may work.
+    /// The moderator, where there is a key of ours.
     pub fn with_key(providers: &Providers, keychain: &Keychain) -> Option<Self> {
         let provider = providers.get(openai::VENDOR.name)?.clone();
-        let choice = keychain.choose(provider.name(), Self::MODEL);
-        (!matches!(choice, Choice::None)).then(|| Self { provider, keychain: keychain.clone() })
+        keychain.has(provider.name()).then(|| Self { provider, keychain: keychain.clone() })
     }
 
+    /// Asks by one key after the other, as long as what goes wrong is the key's.
     async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
-        let Choice::Key(key) = self.keychain.choose(self.provider.name(), Self::MODEL) else {
-            return Err(Unavailable::new("no key works"));
-        };
-        // The call has no reference of its own: nobody would look up what costs nothing.
-        let call =
-            Call { key: key.secret, ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "") };
-        match self.provider.submit(&call).await {
-            Ok(Step::Done(made)) => match &made.extra {
-                Some(judged) => Ok(verdict(judged)),
-                None => Err(Unavailable::new("an answer without a judgement")),
-            },
-            Ok(Step::Pending(_)) => Err(Unavailable::new("a promise in place of a judgement")),
-            Err(error) if error.class == ErrorClass::Refused => Ok(Verdict::flagged(UNNAMED)),
-            // The class alone: the vendor's words may quote the text.
-            Err(error) => {
-                let why = format!("{:?}", error.class);
-                Err(Unavailable { why, retry_after: error.retry_after })
+        let (mut tried, mut failure) = (Vec::new(), Unavailable::new("no key works"));
+        while let Choice::Key(key) = self.keychain.choose_but(self.provider.name(), Self::MODEL, &tried) {
+            tried.push(key.id);
+            // The call has no reference of its own: nobody would look up what costs nothing.
+            let call = Call {
+                key: key.secret,
+                ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
+            };
+            match self.provider.submit(&call).await {
+                Ok(step) => return read(&step),
+                Err(error) if error.class == ErrorClass::Refused => return Ok(Verdict::flagged(UNNAMED)),
+                Err(error) => {
+                    // The class alone: the vendor's words may quote the text.
+                    let why = error.class.word().to_owned();
+                    failure = Unavailable { why, retry_after: error.retry_after };
+                    if !blame::is_keys(error.class) {
+                        break;
+                    }
+                }
             }
         }
+        Err(failure)
+    }
+}
+
+/// What an answer says.
+fn read(step: &Step) -> Result<Verdict, Unavailable> {
+    match step {
+        Step::Done(made) => match &made.extra {
+            Some(judged) => Ok(verdict(judged)),
+            None => Err(Unavailable::new("an answer without a judgement")),
+        },
+        Step::Pending(_) => Err(Unavailable::new("a promise in place of a judgement")),
     }
 }
 

@@ -3,53 +3,89 @@
 //! A 2xx is delivered; anything else is not, redirects included; 410 says never again. The body shows the job as the API
 //! would now, so signed URLs in it are fresh.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use reqwest::{Response, StatusCode, header};
-use serde_json::json;
+use secrecy::{ExposeSecret, SecretSlice};
+use serde_json::{Value, json};
 
-use super::{Ctx, schedule::next_try, signature::sign};
+use super::{Ctx, schedule::next_try, signature::Signed};
+use crate::trace;
 use shared::{
     account::webhook_key,
-    job::{self, JobView},
-    notice::{Due, Sent},
+    job,
+    notice::{Due, Sent, Try},
+    trace::Trace,
+    webhook::{self, TEST},
 };
 
 /// Longest wait for a receiver's answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sends one notice once.
-pub async fn send(ctx: &Ctx, due: &Due) -> Sent {
-    let job = match view(ctx, due).await {
-        Ok(Some(job)) => job,
-        Ok(None) => return Sent::Dead("its job is gone".into()),
-        Err(error) => return later(ctx, due, None, format!("not rendered: {error:#}")),
+/// Sends one notice once; gives what came of it and, where anybody was asked, the try itself.
+pub async fn send(ctx: &Ctx, due: &Due) -> (Sent, Option<Try>) {
+    let keys = match keys(ctx, due) {
+        Ok(keys) => keys,
+        Err(sent) => return (sent, None),
     };
-    let body = json!({ "type": due.event, "timestamp": due.created_at, "data": job }).to_string();
-    match post(ctx, due, body).await {
-        Ok(response) => judge(ctx, due, &response),
-        Err(why) => later(ctx, due, None, why),
+    let data = match data(ctx, due).await {
+        Ok(Some(data)) => data,
+        Ok(None) => return (Sent::Dead("its job is gone".into()), None),
+        Err(error) => return (later(ctx, due, None, format!("not rendered: {error:#}")), None),
+    };
+    let body = json!({ "type": due.event, "timestamp": due.created_at, "data": data }).to_string();
+    let (at, began) = (ctx.clock.now(), Instant::now());
+    let (sent, status_code) = match post(ctx, due, &keys, body).await {
+        Ok(response) => (judge(ctx, due, &response), Some(response.status().as_u16())),
+        Err(why) => (later(ctx, due, None, why), None),
+    };
+    let error = match &sent {
+        Sent::Delivered => None,
+        Sent::Later(_, why) | Sent::Dead(why) | Sent::Gone(why) => Some(why.clone()),
+    };
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    (sent, Some(Try { at, status_code, error, duration_ms }))
+}
+
+/// What the receiver checks signatures with: an endpoint's own secrets, the newest first, or else its account's.
+fn keys(ctx: &Ctx, due: &Due) -> Result<Vec<SecretSlice<u8>>, Sent> {
+    let Some(endpoint) = due.endpoint else {
+        return Ok(vec![webhook_key(&ctx.secret, due.account).into()]);
+    };
+    let Some(secret) = &due.secret else { return Err(Sent::Gone("its endpoint is off".into())) };
+    let sealed = std::iter::once(secret).chain(&due.previous_secret);
+    let opened = sealed.map(|sealed| webhook::open_secret(&ctx.sealer, endpoint, sealed));
+    // A key that is missing here can be set, and nothing is lost until then.
+    opened
+        .collect::<Result<_, _>>()
+        .map_err(|error| later(ctx, due, None, format!("its secret does not open: {error}")))
+}
+
+/// What it says: the job, or whom a test is for.
+async fn data(ctx: &Ctx, due: &Due) -> anyhow::Result<Option<Value>> {
+    if due.event == TEST {
+        return Ok(Some(json!({ "object": "webhook_test", "endpoint": due.endpoint })));
     }
-}
-
-async fn view(ctx: &Ctx, due: &Due) -> anyhow::Result<Option<JobView>> {
     let Some(job) = job::find(&ctx.db, due.account, due.job).await? else { return Ok(None) };
-    Ok(ctx.renderer.render(&ctx.db, vec![job]).await?.pop())
+    let view = ctx.renderer.render(&ctx.db, vec![job]).await?.pop();
+    Ok(view.map(|view| json!(view)))
 }
 
-async fn post(ctx: &Ctx, due: &Due, body: String) -> Result<Response, String> {
+async fn post(ctx: &Ctx, due: &Due, keys: &[SecretSlice<u8>], body: String) -> Result<Response, String> {
     let id = due.id.to_string();
     let timestamp = ctx.clock.now().timestamp();
-    let signature = sign(&webhook_key(&ctx.secret, due.account), &id, timestamp, &body);
+    let signed = Signed { id: &id, timestamp_secs: timestamp, body: &body };
+    let signature = signed.header(keys.iter().map(|key| key.expose_secret()), &ctx.signer);
     let request = ctx.web.post(&due.target).map_err(|why| format!("refused: the URL {why}"))?;
     let request = request
         .timeout(TIMEOUT)
         .header(header::CONTENT_TYPE, "application/json")
-        .header("webhook-id", id)
+        .header("webhook-id", &id)
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signature)
         .body(body);
+    let request = trace::sign_as(request, Trace::read(due.traceparent.as_deref()));
     // The URL may hold a secret of its owner, so it stays out of what is written down.
     request.send().await.map_err(|error| chain(&error.without_url()))
 }
@@ -59,12 +95,14 @@ fn judge(ctx: &Ctx, due: &Due, response: &Response) -> Sent {
     if status.is_success() {
         return Sent::Delivered;
     }
+    let why = format!("the receiver answered {status}");
     if status == StatusCode::GONE {
-        return Sent::Dead("the receiver answered 410 Gone".into());
+        // An endpoint goes with it; a job's own webhook has nothing but this notice.
+        return if due.endpoint.is_some() { Sent::Gone(why) } else { Sent::Dead(why) };
     }
     let advice = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let advice = advice.and_then(|text| patience(text.trim(), ctx.clock.now()));
-    later(ctx, due, advice, format!("the receiver answered {status}"))
+    later(ctx, due, advice, why)
 }
 
 /// Retry-After in either of its forms (RFC 9110): seconds, or a date.

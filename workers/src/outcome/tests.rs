@@ -7,7 +7,7 @@ fn at() -> DateTime<Utc> {
 }
 
 fn check(stage: &Stage, class: ErrorClass, expected: &str) {
-    let outcome = classify(stage, &ProviderError::new(class, "said so"), 0, at());
+    let outcome = classify(stage, &ProviderError::new(class, "said so"), Decimal::ZERO, 0, at());
     let word = match &outcome {
         Outcome::Done(_) => "done".to_owned(),
         Outcome::Wait(pause) => format!("wait {}", resumed(&pause.resume)),
@@ -63,6 +63,16 @@ fn what_is_dear_is_not_made_twice() {
     ] {
         assert_eq!(after_ambiguity(policy, cost_usd), expected, "{policy:?} {cost_usd}");
     }
+    let forbidden = ResultError::Forbidden("must be an https URL".into());
+    let task = Some(("t1", Misses::default()));
+    assert!(matches!(classify_result(&forbidden, task, Decimal::ZERO, 0, at()), Outcome::Fail(_)));
+    let broken = ResultError::Unusable("it has one second".into());
+    for (cost_usd, tries, is_final) in
+        [(Decimal::new(25, 2), 3, false), (Decimal::ONE, 0, false), (Decimal::ONE, 1, true)]
+    {
+        let outcome = classify_result(&broken, None, cost_usd, tries, at());
+        assert_eq!(matches!(outcome, Outcome::Fail(_)), is_final, "{cost_usd}: {outcome:?}");
+    }
 }
 
 #[test]
@@ -87,15 +97,18 @@ fn a_poll_that_told_nothing_never_ends_a_job() {
 fn a_result_is_taken_for_lost_by_failed_downloads_and_not_by_failed_looks() {
     let download = ResultError::Download("reset".into());
     let misses = |blind, undelivered| Some(("t1", Misses { blind, undelivered }));
-    let again = classify_result(&download, misses(40, 0), 0, at());
+    let again = classify_result(&download, misses(40, 0), Decimal::ZERO, 0, at());
     let Outcome::Wait(Pause { resume: Resume::At(Checkpoint::Pending { misses: then, .. }), .. }) = again
     else {
         panic!("not looked at again: {again:?}")
     };
     assert_eq!(then, Misses { blind: 0, undelivered: 1 });
-    assert!(matches!(classify_result(&download, misses(0, DOWNLOADS), 0, at()), Outcome::Retry(..)));
+    assert!(matches!(
+        classify_result(&download, misses(0, DOWNLOADS), Decimal::ZERO, 0, at()),
+        Outcome::Retry(..)
+    ));
     let storage = ResultError::Storage(anyhow::anyhow!("away"));
-    assert!(matches!(classify_result(&storage, misses(0, 40), 0, at()), Outcome::Wait(_)));
+    assert!(matches!(classify_result(&storage, misses(0, 40), Decimal::ZERO, 0, at()), Outcome::Wait(_)));
 }
 
 #[test]
@@ -143,7 +156,7 @@ fn a_vendors_advice_is_followed_up_to_a_limit() {
         |secs| ProviderError::new(ErrorClass::RateLimited, "").retry_after(Some(Duration::from_secs(secs)));
     for (advice, expected) in [(7, 7), (100_000, 600)] {
         let stage = Stage::Submit(AfterAmbiguity::SubmitAgain);
-        let Outcome::Retry(pause, _) = classify(&stage, &error(advice), 0, at()) else {
+        let Outcome::Retry(pause, _) = classify(&stage, &error(advice), Decimal::ZERO, 0, at()) else {
             panic!("not retried")
         };
         assert_eq!((pause.until - at()).num_seconds(), expected);

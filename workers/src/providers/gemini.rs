@@ -1,4 +1,4 @@
-//! Google Gemini: chats, told while they are written ([`text`]), and pictures ("Nano Banana") as base64 in one answer.
+//! Google Gemini: chats, told while they are written (`text.rs`), and pictures ("Nano Banana") as base64 in one answer.
 //!
 //! After a lost answer the work is submitted again: there is nothing to look up, and a second picture costs about
 //! four cents, a second chat less. A 200 without a result is common here, and why is spread over two fields.

@@ -20,7 +20,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 
 use super::{ErrorClass, InputFile, ProviderError};
-use crate::media;
+use crate::{media, trace};
 
 /// A whole chat answer; reasoning models think for minutes, and OpenAI's own clients wait this long.
 pub const CHAT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -92,12 +92,12 @@ pub async fn send(request: RequestBuilder, stake: Stake, max_bytes: usize) -> Re
     read(begin(request, stake).await?, stake, max_bytes).await
 }
 
-/// Sends the request once and waits for the head of the answer.
+/// Sends the request once, as a part of the job's trace, and waits for the head of the answer.
 ///
 /// # Errors
 /// As [`send`].
 pub(super) async fn begin(request: RequestBuilder, stake: Stake) -> Result<Response, ProviderError> {
-    request.send().await.map_err(|error| lost(error, stake))
+    trace::sign(request).send().await.map_err(|error| lost(error, stake))
 }
 
 /// The class and words of a request that broke on its way.
@@ -189,8 +189,10 @@ fn class_of_status(status: StatusCode, is_json: bool, stake: Stake) -> ErrorClas
         },
         409 => ErrorClass::Unavailable,
         429 => ErrorClass::RateLimited,
-        408 | 500.. if is_json => ErrorClass::Unavailable,
-        408 | 500.. => stake.unanswered(),
+        // Somebody waited in vain for somebody else, who may have the work, in whatever form that is told.
+        408 | 504 | 520..=527 => stake.unanswered(),
+        500.. if is_json => ErrorClass::Unavailable,
+        500.. => stake.unanswered(),
         400..500 => ErrorClass::BadInput,
         _ => ErrorClass::Unavailable,
     }
@@ -395,6 +397,9 @@ mod tests {
         check_class(503, true, Stake::Submit, ErrorClass::Unavailable);
         check_class(503, false, Stake::Submit, ErrorClass::Ambiguous);
         check_class(524, false, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(504, true, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(408, true, Stake::Submit, ErrorClass::Ambiguous);
+        check_class(504, true, Stake::Ask, ErrorClass::Unavailable);
         check_class(502, false, Stake::Ask, ErrorClass::Unavailable);
         check_class(401, false, Stake::Submit, ErrorClass::Auth);
         check_class(402, true, Stake::Submit, ErrorClass::Quota);

@@ -45,6 +45,7 @@ const DIALECT: Dialect = Dialect {
     same_name: &[
         "frequency_penalty",
         "logprobs",
+        "parallel_tool_calls",
         "presence_penalty",
         "response_format",
         "seed",
@@ -150,8 +151,11 @@ fn judge(fault: &Fault) -> Option<ErrorClass> {
         402 if fault.metadata["limit_source"] == "openrouter_in_flight_budget" => {
             Some(ErrorClass::RateLimited)
         }
-        // Moderation or a guardrail of ours there.
-        403 => Some(ErrorClass::Refused),
+        // Moderation says why; the limit of a key of ours says only that it is used up.
+        403 if fault.metadata["reasons"].is_array() || fault.metadata["flagged_input"].is_string() => {
+            Some(ErrorClass::Refused)
+        }
+        403 => Some(ErrorClass::Quota),
         _ => None,
     }
 }
@@ -168,6 +172,7 @@ mod tests {
     #[test]
     fn two_codes_mean_something_else_than_elsewhere() {
         check(json!({"code": 403, "metadata": {"reasons": ["violence"]}}), Some(ErrorClass::Refused));
+        check(json!({"code": 403, "message": "Key limit exceeded (monthly limit)"}), Some(ErrorClass::Quota));
         let in_flight = json!({"limit_source": "openrouter_in_flight_budget"});
         check(json!({"code": 402, "metadata": in_flight}), Some(ErrorClass::RateLimited));
         check(json!({"code": 402}), None);

@@ -3,10 +3,14 @@
 //! A submit goes out by a route that is not open and a key that works and does not rest. Where there is none the job goes to
 //! its next provider, if that takes work, or waits; neither spends a try. A task under way is asked for by the key it was
 //! submitted with, whatever rests. Every call is timed and counted, and what fails is laid at the door of whose fault it is.
+//! What a text vendor says while it writes is passed on to whoever listens.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::mpsc;
 
 use super::{Lost, Made, Station, keep, persist, route, tries};
 use crate::{
@@ -15,15 +19,16 @@ use crate::{
     health::Admission,
     keychain::{Choice, Key},
     outcome::{self, Outcome, Stage, Way},
-    providers::{self, Call, ErrorClass, InputFile, Provider, ProviderError, Step},
+    providers::{self, Call, Deltas, ErrorClass, InputFile, Provider, ProviderError, Step},
 };
 use shared::{
     job::{self, Checkpoint, Claimed, Intent, Misses},
     provider::{self, Place},
+    text::{self, Telling},
 };
 
 /// How long a job waits for a place of a key whose places are all taken.
-const FULL: Duration = Duration::from_secs(2);
+const FULL: TimeDelta = TimeDelta::seconds(5);
 
 /// A provider, and the key it is called with.
 #[derive(Debug)]
@@ -41,6 +46,14 @@ impl<'a> Desk<'a> {
         }
         let key = ctx.keychain.of_task(&claimed.provider, claimed.provider_key)?;
         Some(Self { provider, key: Some(key) })
+    }
+
+    /// The same, by no other key than the one that its submit was made with.
+    pub fn of_own_task(ctx: &'a Ctx, claimed: &Claimed) -> Option<Self> {
+        let is_own = |desk: &Self| {
+            claimed.provider_key.is_none() || desk.key.as_ref().map(|key| key.id) == claimed.provider_key
+        };
+        Self::of_task(ctx, claimed).filter(is_own)
     }
 
     /// Asks the provider to stop.
@@ -63,6 +76,17 @@ impl<'a> Desk<'a> {
         Call { key, callback_url, mapping, ..call.with_files(files) }
     }
 
+    /// An error whose words do not repeat our key, in whatever form keys have there.
+    fn without_key(&self, mut error: ProviderError) -> ProviderError {
+        /// Shorter parts are words of every day.
+        const PART_LEN_MIN: usize = 8;
+        let secret = self.key.as_ref().map(|key| key.secret.expose_secret()).unwrap_or_default();
+        for part in secret.split(':').filter(|part| part.len() >= PART_LEN_MIN) {
+            error.message = error.message.replace(part, "[key]");
+        }
+        error
+    }
+
     /// A call of the provider, timed and counted.
     async fn timed<T>(
         &self,
@@ -70,7 +94,7 @@ impl<'a> Desk<'a> {
         asked: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
         let started = tokio::time::Instant::now();
-        let answer = asked.await;
+        let answer = asked.await.map_err(|error| self.without_key(error));
         let name = self.provider.name();
         metrics::histogram!("kiln_provider_request_seconds", "provider" => name, "verb" => verb)
             .record(started.elapsed().as_secs_f64());
@@ -81,20 +105,46 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// A submit that has been let in.
+#[derive(Debug)]
+pub struct Entry {
+    /// By this key; none where none is needed.
+    pub key: Option<Key>,
+    /// It is the one that tries a route which rests.
+    pub is_probe: bool,
+    attempt: i16,
+}
+
+impl Entry {
+    /// Goes away again without having submitted.
+    pub(super) async fn leave(&self, ctx: &Ctx, claimed: &Claimed) {
+        if self.is_probe {
+            ctx.health.release(&claimed.provider, &claimed.upstream_model).await;
+        }
+        if let Some(key) = self.key.as_ref().filter(|key| key.is_limited)
+            && let Err(error) = provider::give_back(&ctx.db, key.id, claimed.job(), self.attempt).await
+        {
+            tracing::warn!(job.id = %claimed.job(), %error, "a place of a key is free some minutes later");
+        }
+    }
+}
+
 /// Intent, call, and what came of it.
-pub(super) async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<Outcome, Lost> {
+pub(super) async fn submit(
+    ctx: &Ctx,
+    claimed: &Claimed,
+    provider: &dyn Provider,
+    entry: Entry,
+) -> Result<Outcome, Lost> {
     let (Inputs { files, source }, parent_ref) = match prepare(ctx, claimed).await {
         Ok(prepared) => prepared,
         Err(error) => {
-            return Ok(outcome::classify(&Stage::Input, &error, tries(claimed), ctx.clock.now()));
+            entry.leave(ctx, claimed).await;
+            return Ok(classify(ctx, claimed, &Stage::Input, &error));
         }
     };
-    let attempt = claimed.attempt + 1;
-    let key = match admit(ctx, claimed, attempt).await {
-        Ok(key) => key,
-        Err(outcome) => return Ok(outcome),
-    };
-    let desk = Desk { provider, key };
+    let attempt = entry.attempt;
+    let desk = Desk { provider, key: entry.key.clone() };
     if provider.is_billed() {
         // Before the intent: a run given up with the intent written would look as if it had been sent.
         ctx.paying.begin();
@@ -112,22 +162,51 @@ pub(super) async fn submit(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider
         ctx.probe.at(Station::Intended);
     }
     let began = ctx.clock.now();
-    let call = Call { parent_ref, ..desk.call(ctx, claimed, attempt, files) };
-    let answer = desk.timed("submit", provider.submit(&call)).await;
+    let mut call = Call { parent_ref, ..desk.call(ctx, claimed, attempt, files) };
+    // Kept until the result is, so that whoever missed a word can still be told.
+    let telling = text::is_written(&claimed.task).then(|| ctx.teller.begin(claimed.job(), attempt));
+    let answer = match &telling {
+        Some(telling) => {
+            let (deltas, told) = mpsc::unbounded_channel();
+            call.deltas = Deltas::new(deltas);
+            overheard(telling, told, desk.timed("submit", provider.submit(&call))).await
+        }
+        None => desk.timed("submit", provider.submit(&call)).await,
+    };
     ctx.probe.at(Station::Answered);
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, Made { artifacts, source, began, task: None }).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
         Err(error) => {
             note(claimed, provider, "submit", &error);
-            blame::submit(ctx, claimed, desk.key.as_ref(), &error).await;
+            blame::submit(ctx, claimed, &entry, &error).await;
             let stage = Stage::Submit(outcome::after_ambiguity(provider.after_ambiguity(), claimed.cost_usd));
-            let outcome = outcome::classify(&stage, &error, tries(claimed), ctx.clock.now());
+            let outcome = classify(ctx, claimed, &stage, &error);
             let has_other_key = blame::is_keys(error.class)
                 && matches!(ctx.keychain.choose(&claimed.provider, &claimed.upstream_model), Choice::Key(_));
             Ok(if has_other_key { outcome.turned(Way::Key) } else { outcome })
         }
     }
+}
+
+/// Passes on what is told while a call is under way.
+async fn overheard<T>(
+    telling: &Telling,
+    mut told: mpsc::UnboundedReceiver<Value>,
+    asked: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(asked);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            Some(choices) = told.recv() => telling.tell(&choices),
+            answer = &mut asked => break answer,
+        }
+    };
+    while let Ok(choices) = told.try_recv() {
+        telling.tell(&choices);
+    }
+    answer
 }
 
 /// The files that the input names, and the provider's reference of the job that this one follows up, where it does.
@@ -143,73 +222,87 @@ async fn prepare(ctx: &Ctx, claimed: &Claimed) -> Result<(Inputs, Option<String>
     }
 }
 
-/// What becomes of a job that its provider takes no work of just now, as far as this process knows.
-pub(super) fn blocked(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
-    let standing = ctx.health.standing(&claimed.provider, &claimed.upstream_model);
-    if let Some(until) = standing.open_until.filter(|until| *until > ctx.clock.now()) {
-        return Some(no_way(ctx, claimed, until));
-    }
-    if !providers::needs_key(&claimed.provider) {
-        return None;
-    }
-    match ctx.keychain.choose(&claimed.provider, &claimed.upstream_model) {
-        Choice::Key(_) => None,
-        Choice::NotBefore(until) => Some(no_way(ctx, claimed, until)),
-        Choice::None if may_go_around(ctx, claimed) => Some(outcome::detour()),
-        Choice::None => Some(super::not_set_up(ctx, claimed)),
-    }
+fn classify(ctx: &Ctx, claimed: &Claimed, stage: &Stage, error: &ProviderError) -> Outcome {
+    outcome::classify(stage, error, claimed.cost_usd, tries(claimed), ctx.clock.now())
 }
 
-/// Lets a submit through, with the key for it, or says what becomes of the job instead.
-async fn admit(ctx: &Ctx, claimed: &Claimed, attempt: i16) -> Result<Option<Key>, Outcome> {
+/// Lets a submit in, with the key for it, or says what becomes of the job instead.
+pub(super) async fn admit(ctx: &Ctx, claimed: &Claimed) -> Result<Entry, Outcome> {
     let (provider, model) = (&claimed.provider, &claimed.upstream_model);
-    if let Admission::NotBefore(until) = ctx.health.admit(provider, model).await {
+    // Before a place is taken for nothing.
+    if !ctx.health.takes_work(provider, model) {
+        let until = ctx.health.standing(provider, model).open_until.unwrap_or_else(|| ctx.clock.now());
         return Err(no_way(ctx, claimed, until));
     }
-    if !providers::needs_key(provider) {
-        return Ok(None);
+    let attempt = claimed.attempt + 1;
+    let key =
+        if providers::needs_key(provider) { Some(take_key(ctx, claimed, attempt).await?) } else { None };
+    let mut entry = Entry { key, is_probe: false, attempt };
+    match ctx.health.admit(provider, model).await {
+        Admission::Open => Ok(entry),
+        Admission::Probe => {
+            entry.is_probe = true;
+            Ok(entry)
+        }
+        Admission::NotBefore(until) => {
+            entry.leave(ctx, claimed).await;
+            Err(no_way(ctx, claimed, until))
+        }
     }
-    let mut full = Vec::new();
-    let mut soonest = ctx.clock.now() + FULL;
+}
+
+/// A key for a submit, with a place where it has limits.
+async fn take_key(ctx: &Ctx, claimed: &Claimed, attempt: i16) -> Result<Key, Outcome> {
+    let (mut tried, mut soonest) = (Vec::new(), None::<DateTime<Utc>>);
     loop {
-        let key = match ctx.keychain.choose_but(provider, model, &full) {
+        let now = ctx.clock.now();
+        let key = match ctx.keychain.choose_but(&claimed.provider, &claimed.upstream_model, &tried) {
             Choice::Key(key) => key,
-            Choice::NotBefore(until) if full.is_empty() => return Err(no_way(ctx, claimed, until)),
-            _ => return Err(outcome::no_way(soonest, ctx.clock.now())),
+            Choice::NotBefore(until) if tried.is_empty() => return Err(no_way(ctx, claimed, until)),
+            Choice::None if tried.is_empty() => {
+                let around = way_around(ctx, claimed).map(outcome::detour);
+                return Err(around.unwrap_or_else(|| super::not_set_up(ctx, claimed)));
+            }
+            _ => return Err(outcome::no_way(soonest.unwrap_or(now + FULL), now)),
         };
         if !key.is_limited {
-            return Ok(Some(key));
+            return Ok(key);
         }
-        let now = ctx.clock.now();
         match provider::take(&ctx.db, key.id, claimed.job(), attempt, now).await {
-            Ok(Place::Taken) => return Ok(Some(key)),
-            Ok(Place::NotBefore(until)) => soonest = soonest.min(until),
-            Ok(Place::Full) => {}
+            Ok(Place::Taken) => return Ok(key),
+            Ok(Place::NotBefore(until)) => {
+                soonest = Some(soonest.map_or(until, |soonest| soonest.min(until)));
+            }
+            Ok(Place::Full) => soonest = Some(soonest.map_or(now + FULL, |soonest| soonest.min(now + FULL))),
             Err(error) => {
                 tracing::warn!(job.id = %claimed.job(), %error, "no place of a key could be asked for");
-                return Err(outcome::no_way(soonest, now));
+                return Err(outcome::no_way(now + FULL, now));
             }
         }
-        full.push(key.id);
+        tried.push(key.id);
     }
 }
 
-/// The provider takes nothing before `until`: on to the next one if that does, or wait.
+/// The provider takes nothing before `until`: on to one that does, or wait.
 fn no_way(ctx: &Ctx, claimed: &Claimed, until: DateTime<Utc>) -> Outcome {
-    if may_go_around(ctx, claimed) { outcome::detour() } else { outcome::no_way(until, ctx.clock.now()) }
+    match way_around(ctx, claimed) {
+        Some(place) => outcome::detour(place),
+        None => outcome::no_way(until, ctx.clock.now()),
+    }
 }
 
-/// Nothing of the job is under way here, and the next provider takes work.
-fn may_go_around(ctx: &Ctx, claimed: &Claimed) -> bool {
-    matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. }))) && is_next_open(ctx, claimed)
+/// Another provider of the job that takes work, where nothing of it is under way here.
+fn way_around(ctx: &Ctx, claimed: &Claimed) -> Option<usize> {
+    let is_fresh = matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. })));
+    if is_fresh { open_fallback(ctx, claimed) } else { None }
 }
 
-/// Whether the job has a next provider that takes work, as far as this process knows.
-pub(super) fn is_next_open(ctx: &Ctx, claimed: &Claimed) -> bool {
-    claimed.fallbacks.first().is_some_and(|next| {
-        let is_well = !ctx.health.standing(&next.provider, &next.upstream_model).is_open;
+/// The place of the first fallback that takes work, as far as this process knows.
+pub(super) fn open_fallback(ctx: &Ctx, claimed: &Claimed) -> Option<usize> {
+    claimed.fallbacks.iter().position(|next| {
         let has_key = || matches!(ctx.keychain.choose(&next.provider, &next.upstream_model), Choice::Key(_));
-        is_well && (!providers::needs_key(&next.provider) || has_key())
+        ctx.health.takes_work(&next.provider, &next.upstream_model)
+            && (!providers::needs_key(&next.provider) || has_key())
     })
 }
 
@@ -234,7 +327,7 @@ pub(super) async fn lookup(
         Err(error) => {
             note(claimed, desk.provider, "lookup", &error);
             blame::task(ctx, claimed, &error);
-            Ok(outcome::classify(&Stage::Lookup { unseen }, &error, tries(claimed), now))
+            Ok(classify(ctx, claimed, &Stage::Lookup { unseen }, &error))
         }
     }
 }
@@ -262,7 +355,7 @@ pub(super) async fn resume(
             note(claimed, desk.provider, "resume", &error);
             blame::task(ctx, claimed, &error);
             let stage = Stage::Resume { provider_ref: provider_ref.to_owned(), misses };
-            Ok(outcome::classify(&stage, &error, tries(claimed), now))
+            Ok(classify(ctx, claimed, &stage, &error))
         }
     }
 }

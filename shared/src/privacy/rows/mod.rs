@@ -15,7 +15,7 @@ use super::Page;
 pub(super) use dialogs::{dialog_messages, dialogs};
 pub(super) use money::{grants, subscriptions, transactions};
 pub(super) use people::{account, audit_log, consents, invitations, keys, mails, members, sessions};
-pub(super) use work::{exports, jobs, notices, usage};
+pub(super) use work::{exports, feedback, jobs, notices, uploads, usage, webhook_endpoints};
 
 /// Rows of one page.
 const ROWS: i64 = 500;

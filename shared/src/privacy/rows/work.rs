@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use super::{ROWS, Read, place};
 use crate::{
-    id::{AccountId, DialogId, ExportId, JobId, KeyId, NoticeId, UserId},
+    id::{AccountId, DialogId, EndpointId, ExportId, FileId, JobId, KeyId, NoticeId, UserId},
     privacy::Page,
 };
 
@@ -40,6 +40,10 @@ struct Job {
     webhook_url: Option<String>,
     webhook_events: Vec<String>,
     metadata: Value,
+    wishes: Option<Value>,
+    retry_of: Option<JobId>,
+    improves: Option<JobId>,
+    iteration: Option<i16>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -59,8 +63,8 @@ pub(in crate::privacy) async fn jobs(
         r#"select id as "id: _", status, key_id as "api_key: _", user_id as "user: _", model, medium, task,
                   case when $4 then input else coalesce(input_shown, input) end as "input!", output,
                   error_code, error_message, held_tokens, charged_tokens, covered_by, price_version, price_percent, metered,
-                  attempts, webhook_url, webhook_events, metadata, created_at, started_at, finished_at, deadline, expires_at,
-                  dialog_id as "dialog: _"
+                  attempts, webhook_url, webhook_events, metadata, wishes, retry_of as "retry_of: _", improves as "improves: _",
+                  iteration, created_at, started_at, finished_at, deadline, expires_at, dialog_id as "dialog: _"
            from jobs
            where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
            order by id limit $3"#,
@@ -75,25 +79,19 @@ pub(in crate::privacy) async fn jobs(
 }
 
 #[derive(Serialize)]
-struct Notice {
-    id: NoticeId,
+struct Feedback {
     job: JobId,
-    event: String,
-    target: String,
-    status: String,
-    tries: i16,
-    last_error: Option<String>,
-    created_at: DateTime<Utc>,
-    settled_at: Option<DateTime<Utc>>,
+    rating: String,
+    reason: Option<String>,
+    given_at: DateTime<Utc>,
 }
 
-/// In the order of their jobs, by way of which they are found; a job has one a channel.
-pub(in crate::privacy) async fn notices(db: &PgPool, account: AccountId, after: Option<&str>) -> Read {
+/// In the order of their jobs, by way of which they are found; there is one on a job.
+pub(in crate::privacy) async fn feedback(db: &PgPool, account: AccountId, after: Option<&str>) -> Read {
     let found = sqlx::query_as!(
-        Notice,
-        r#"select n.id as "id: _", n.job_id as "job: _", n.event, n.target, n.status, n.tries, n.last_error, n.created_at,
-                  n.settled_at
-           from jobs j join notices n on n.job_id = j.id and n.channel = 'webhook'
+        Feedback,
+        r#"select f.job_id as "job: _", f.rating, f.reason, f.given_at
+           from jobs j join feedback f on f.job_id = j.id
            where j.account_id = $1 and j.id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
            order by j.id limit $3"#,
         account.0,
@@ -103,6 +101,98 @@ pub(in crate::privacy) async fn notices(db: &PgPool, account: AccountId, after: 
     .fetch_all(db)
     .await?;
     Ok(Page::of(found, ROWS, |row| place(row.job.0)))
+}
+
+#[derive(Serialize)]
+struct Upload {
+    id: FileId,
+    name: String,
+    purpose: Option<String>,
+    mime_type: String,
+    size_bytes: i64,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+pub(in crate::privacy) async fn uploads(db: &PgPool, account: AccountId, after: Option<&str>) -> Read {
+    let found = sqlx::query_as!(
+        Upload,
+        r#"select id as "id: _", name, purpose, mime_type, size_bytes, created_at, expires_at
+           from uploads
+           where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after,
+        ROWS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Page::of(found, ROWS, |row| place(row.id.0)))
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    id: EndpointId,
+    url: String,
+    events: Vec<String>,
+    description: Option<String>,
+    disabled_at: Option<DateTime<Utc>>,
+    disabled_reason: Option<String>,
+    failing_since: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+}
+
+pub(in crate::privacy) async fn webhook_endpoints(
+    db: &PgPool,
+    account: AccountId,
+    after: Option<&str>,
+) -> Read {
+    let found = sqlx::query_as!(
+        Endpoint,
+        r#"select id as "id: _", url, events, description, disabled_at, disabled_reason, failing_since, created_at
+           from webhook_endpoints
+           where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after,
+        ROWS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Page::of(found, ROWS, |row| place(row.id.0)))
+}
+
+#[derive(Serialize)]
+struct Notice {
+    id: NoticeId,
+    endpoint: Option<EndpointId>,
+    job: Option<JobId>,
+    event: String,
+    target: String,
+    status: String,
+    tries: i16,
+    last_error: Option<String>,
+    attempts: Value,
+    created_at: DateTime<Utc>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+/// A test tells of no job.
+pub(in crate::privacy) async fn notices(db: &PgPool, account: AccountId, after: Option<&str>) -> Read {
+    let found = sqlx::query_as!(
+        Notice,
+        r#"select id as "id: _", endpoint_id as "endpoint: _", nullif(job_id, id) as "job: _", event, target, status, tries,
+                  last_error, log as attempts, created_at, settled_at
+           from notices
+           where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
+           order by id limit $3"#,
+        account.0,
+        after,
+        ROWS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Page::of(found, ROWS, |row| place(row.id.0)))
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -218,10 +219,10 @@ impl Provider for Midjourney {
         if !answer.status.is_success() {
             return Err(answer.error(answer.class(), "no list of tasks"));
         }
-        let tasks: Vec<Value> = answer.json()?;
-        let ours = tasks.iter().find(|task| task["state"] == call.client_ref.as_str());
+        let tasks: Vec<Listed> = answer.json()?;
+        let ours = tasks.iter().find(|task| task.state.as_str() == Some(call.client_ref.as_str()));
         let Some(ours) = ours else { return Ok(None) };
-        let id = reply::id(&ours["id"]).ok_or_else(|| answer.nonsense("a task without an id"))?;
+        let id = reply::id(&ours.id).ok_or_else(|| answer.nonsense("a task without an id"))?;
         Ok(Some(Reference { id, is_answered: false }.pending(task::look_again(&call.task))))
     }
 
@@ -244,6 +245,15 @@ impl Provider for Midjourney {
             _ => Err(answer.error(answer.class(), "not canceled")),
         }
     }
+}
+
+/// A task in the list of all, of which nothing else is kept: the list is long.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    state: Value,
 }
 
 #[cfg(test)]

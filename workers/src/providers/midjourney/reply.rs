@@ -45,8 +45,11 @@ pub(super) fn read(answer: &Answer, follows_up: bool) -> Result<Taken, ProviderE
     if let Some(class) = class_of(reply.code, &description) {
         return Err(answer.error(class, &words));
     }
+    // A proxy before the proxy whose own call was lost answers so; the work may have been begun.
     if !answer.status.is_success() {
-        return Err(answer.error(answer.class(), &words));
+        let is_plain =
+            matches!(answer.class(), ErrorClass::Auth | ErrorClass::Quota | ErrorClass::RateLimited);
+        return Err(if is_plain { answer.error(answer.class(), &words) } else { answer.nonsense(&words) });
     }
     let id = id(&reply.result).ok_or_else(|| answer.nonsense("taken without a task's id"))?;
     match reply.code {

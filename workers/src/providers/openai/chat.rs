@@ -47,6 +47,7 @@ pub const OPENAI: Dialect = Dialect {
         "logprobs",
         "max_completion_tokens",
         "n",
+        "parallel_tool_calls",
         "presence_penalty",
         "reasoning_effort",
         "response_format",
@@ -179,6 +180,9 @@ async fn listen(mut events: Events, call: &Call, dialect: &Dialect) -> Result<Co
             Err(error) => return Err(error),
         };
         if event.data == "[DONE]" {
+            if draft.has_begun() && !draft.is_finished(1) {
+                return Err(events.nonsense("the stream says it is done, and its answer is not"));
+            }
             break;
         }
         let heard: Heard = serde_json::from_str(&event.data)
@@ -200,7 +204,7 @@ async fn listen(mut events: Events, call: &Call, dialect: &Dialect) -> Result<Co
 fn whole(answer: &Answer, dialect: &Dialect) -> Result<Completion, ProviderError> {
     let heard: Heard = answer.json()?;
     if let Some(fault) = heard.error {
-        return Err(fault.under_success(dialect.judge, false));
+        return Err(fault.under_success(dialect.judge, true));
     }
     let mut completion = Completion { choices: heard.choices, ..Completion::default() };
     completion.note(heard.usage, heard.beside, dialect);
@@ -236,21 +240,24 @@ pub fn read(completion: Completion) -> Result<Artifacts, ProviderError> {
         .map_err(|_| broken("the first choice of the completion is not one"))?;
     let Message { content, refusal, tool_calls, reasoning, reasoning_content } = choice.message;
     let reason = choice.finish_reason.unwrap_or_default();
-    if reason == "content_filter" || refusal.is_some() {
+    if reason == "content_filter" || refusal.is_some_and(|words| !words.is_empty()) {
         return Err(ProviderError::new(ErrorClass::Refused, "the model refused to answer"));
+    }
+    if reason.is_empty() {
+        return Err(ProviderError::new(ErrorClass::Ambiguous, "the answer does not say that it is whole"));
     }
     // OpenRouter's and DeepSeek's words for an answer that was given up half way; it may have been billed.
     if reason == "error" || reason == "insufficient_system_resource" {
         return Err(ProviderError::new(ErrorClass::Ambiguous, "the answer was given up half way"));
     }
 
-    let tool_calls = tool_calls.filter(|calls| !calls.is_null());
+    let tool_calls = tool_calls.filter(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()));
     // A reasoning model may spend its whole limit on thinking; that is an empty answer, and it was billed.
     let may_be_silent = tool_calls.is_some() || reason == "length";
     let text = match content {
-        Some(text) => text,
+        Some(text) if !text.is_empty() || may_be_silent => text,
         None if may_be_silent => String::new(),
-        None => return Err(broken("the completion has neither text nor tool calls")),
+        _ => return Err(broken("the completion has neither text nor tool calls")),
     };
 
     let mut extra = completion.beside;
@@ -323,7 +330,10 @@ mod tests {
         check_answer(say(json!("half"), "insufficient_system_resource"), Err(ErrorClass::Ambiguous));
         check_answer(json!([]), Err(ErrorClass::Broken));
         check_answer(json!([{"message": {"content": null, "refusal": "no"}}]), Err(ErrorClass::Refused));
-        check_answer(json!([{"message": {"content": null, "tool_calls": [{"id": "a"}]}}]), Ok(""));
+        let calls = |reason: Option<&str>| json!([{"message": {"content": null, "tool_calls": [{"id": "a"}]}, "finish_reason": reason}]);
+        check_answer(calls(Some("tool_calls")), Ok(""));
+        check_answer(calls(None), Err(ErrorClass::Ambiguous));
+        check_answer(say(json!(""), "stop"), Err(ErrorClass::Broken));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! OpenAI: chat, embeddings, moderation, pictures, speech and transcription, each one request with the result in its answer.
 //!
 //! After a lost answer the work is submitted again: OpenAI offers neither an idempotency key nor a lookup for these
-//! calls, a second one costs cents, and a caller waits. Its chat protocol is spoken by others too, who share [`chat`].
+//! calls, a second one costs cents, and a caller waits. Its chat protocol is spoken by others too, who share `chat.rs`.
 //! Deliberately absent: the Responses API.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Perplexity: answers that were looked up on the web, with their sources.
 //!
 //! Two protocols, told apart by the name of the model: with a slash (`perplexity/sonar`) it is one of the Agent API
-//! ([`agent`]), without (`sonar`) of the older chat completions, which Perplexity itself has switched off and relays still
+//! (`agent.rs`), without (`sonar`) of the older chat completions, which Perplexity itself has switched off and relays still
 //! speak. Both say what they bill. After a lost answer the question is asked again: there is neither an idempotency key nor a
 //! lookup, and a second answer costs about a cent. It has no free question that proves a key.
 

@@ -138,9 +138,10 @@ fn step(answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
         return picture(answer, header("finish-reason"), header("seed")).map(Step::Done);
     }
     let id = match known {
-        // Whatever its status says in words, a task that has no picture yet is at work.
+        // Whatever it says in words, a task that has no picture yet is at work.
         Some(id) if answer.status.as_u16() == 202 => id.to_owned(),
-        _ => answer.json::<Taken>()?.id,
+        Some(id) => answer.json::<Taken>().map(|_| id.to_owned())?,
+        None => answer.json::<Taken>()?.id,
     };
     if id.is_empty() {
         return Err(answer.nonsense("accepted without a task id"));

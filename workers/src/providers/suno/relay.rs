@@ -82,9 +82,18 @@ impl Provider for Relay {
 
     async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let request = self.http.get(format!("{}/suno/fetch/{provider_ref}", self.base_url));
-        let task: Task = serde_json::from_value(self.send(&call.key, request, Stake::Ask).await?)
+        let found = self.send(&call.key, request, Stake::Ask).await?;
+        let task: Task = serde_json::from_value(the_one(found, provider_ref))
             .map_err(|_| ProviderError::new(ErrorClass::Unavailable, "the answer holds no task"))?;
         step(provider_ref, task)
+    }
+}
+
+/// The task that was asked for, which some relays put into a list.
+fn the_one(found: Value, id: &str) -> Value {
+    match found {
+        Value::Array(tasks) => tasks.into_iter().find(|task| task["task_id"] == id).unwrap_or_default(),
+        task => task,
     }
 }
 

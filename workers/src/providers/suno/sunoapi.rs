@@ -107,6 +107,10 @@ impl Provider for SunoApi {
     }
 }
 
+/// Longest description of a song, and longest style of one with lyrics, as the vendor counts them.
+const ABOUT_CHARS_MAX: usize = 500;
+const STYLE_CHARS_MAX: usize = 1000;
+
 /// With lyrics, or a style for a piece that nobody sings, every part is told by itself; else everything is in one description.
 fn request(call: &Call) -> Result<Value, ProviderError> {
     let wish = Wish::of(call)?;
@@ -118,20 +122,31 @@ fn request(call: &Call) -> Result<Value, ProviderError> {
     body["customMode"] = json!(is_custom);
     if !is_custom {
         let about = wish.about.unwrap_or_default();
-        body["prompt"] =
-            json!(wish.style.map_or_else(|| about.to_owned(), |style| format!("{about}, {style}")));
+        let about = wish.style.map_or_else(|| about.to_owned(), |style| format!("{about}, {style}"));
+        within(&about, ABOUT_CHARS_MAX, "prompt and style")?;
+        body["prompt"] = json!(about);
         return Ok(body);
     }
     let style = wish.style_and_subject();
     let style = style.ok_or_else(|| {
         ProviderError::new(ErrorClass::BadInput, "beside lyrics it wants a style or a prompt")
     })?;
+    within(&style, STYLE_CHARS_MAX, "style and prompt")?;
     body["style"] = json!(style);
     body["title"] = json!(wish.title.map_or_else(|| title_of(&wish), str::to_owned));
     if let Some(lyrics) = wish.lyrics {
         body["prompt"] = json!(lyrics);
     }
     Ok(body)
+}
+
+/// What the vendor takes is said before it is asked.
+fn within(text: &str, most: usize, what: &str) -> Result<(), ProviderError> {
+    if text.chars().count() <= most {
+        return Ok(());
+    }
+    let why = format!("{what} have more than {most} characters together");
+    Err(ProviderError::new(ErrorClass::BadInput, why))
 }
 
 /// The first line of what is sung, or else of what it is about.
