@@ -53,6 +53,43 @@ impl Http {
     }
 }
 
+/// How much of conversations there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialogs {
+    /// `KILN_DIALOGS_PER_ACCOUNT`: dialogs that one account may have. Default 1000.
+    pub per_account: i64,
+    /// `KILN_DIALOG_HISTORY_BYTES`: how much of what was said before goes before the next message, as JSON. A token is about
+    /// four bytes of English, and each message pays for all that goes before it. Default 32768.
+    pub history_bytes: i64,
+}
+
+impl Default for Dialogs {
+    fn default() -> Self {
+        Self { per_account: 1000, history_bytes: 32 * 1024 }
+    }
+}
+
+/// Most that may be set to go before a message: a thousand messages of the length that one may have.
+const HISTORY_BYTES_MAX: i64 = 50_000_000;
+
+impl Dialogs {
+    /// Reads the variables above.
+    ///
+    /// # Errors
+    /// When one cannot be read, or makes no sense.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let per_account = parsed("KILN_DIALOGS_PER_ACCOUNT", Self::default().per_account)?;
+        if per_account < 0 {
+            bail!("KILN_DIALOGS_PER_ACCOUNT is {per_account}: say 0 or more");
+        }
+        let history_bytes = parsed("KILN_DIALOG_HISTORY_BYTES", Self::default().history_bytes)?;
+        if !(0..=HISTORY_BYTES_MAX).contains(&history_bytes) {
+            bail!("KILN_DIALOG_HISTORY_BYTES is {history_bytes}: say a number from 0 to {HISTORY_BYTES_MAX}");
+        }
+        Ok(Self { per_account, history_bytes })
+    }
+}
+
 /// `KILN_CORS_ORIGINS`: origins of pages that may use the API from a browser, separated by commas, such as
 /// `https://app.example.com`; `*` for all. Default none.
 ///

@@ -21,6 +21,7 @@ use shared::{
     billing::MoveError,
     catalog::InvalidInput,
     db::is_transient,
+    dialog::BeginError,
     job::SubmitError,
     rate::RateState,
 };
@@ -238,6 +239,19 @@ impl From<KeyError> for ApiError {
 impl From<Beyond> for ApiError {
     fn from(beyond: Beyond) -> Self {
         Self::refused("beyond_permissions", Some(beyond.param), beyond.message)
+    }
+}
+
+impl From<BeginError> for ApiError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::TooMany(most) => Self::conflict(
+                "too_many_dialogs",
+                format!("an account has at most {most} dialogs: delete one that is over"),
+            ),
+            BeginError::Inactive => Self::forbidden("this account is not active"),
+            BeginError::Db(error) => error.into(),
+        }
     }
 }
 

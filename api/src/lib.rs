@@ -92,6 +92,8 @@ pub struct Parts {
     pub uploads: Uploads,
     /// Which pages of other origins are let in.
     pub cors: Origins,
+    /// How much of conversations there may be.
+    pub dialogs: config::Dialogs,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
     pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.

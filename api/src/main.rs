@@ -60,6 +60,7 @@ async fn main() -> anyhow::Result<()> {
         limits: settings.limits,
         uploads: Uploads::new(settings.uploads),
         cors: settings.cors,
+        dialogs: api::config::Dialogs::from_env()?,
         trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
     });

@@ -119,10 +119,15 @@ impl Sheet {
     }
 }
 
-/// An answer that browsers save as `name`, which is ours and plain.
+/// A table that browsers save as `name`, which is ours and plain.
 pub fn attachment(name: &str, body: impl Into<Body>) -> Response {
+    download(name, "text/csv; charset=utf-8; header=present", body)
+}
+
+/// An answer of a type that browsers save as `name`, which is ours and plain.
+pub fn download(name: &str, content_type: &'static str, body: impl Into<Body>) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (header::CONTENT_TYPE, content_type.to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
     (headers, body.into()).into_response()

@@ -257,6 +257,7 @@ impl Stack {
             limits: api::Limits::default(),
             uploads: api::Uploads::new(api::UploadLimits::default()),
             cors: api::config::cors_origins()?,
+            dialogs: api::config::Dialogs::from_env()?,
             trusted_proxies: 0,
             allow_private_addresses: true,
         });

@@ -137,6 +137,10 @@ id!(
     /// An archive of everything about an account.
     ExportId, "exp"
 );
+id!(
+    /// A conversation.
+    DialogId, "dlg"
+);
 
 impl NoticeId {
     /// What no notice's id is below that was made at `at` or later: a UUIDv7 begins with the milliseconds since 1970.

@@ -13,6 +13,7 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod dialog;
 pub mod feedback;
 pub mod file;
 pub mod format;

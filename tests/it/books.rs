@@ -431,6 +431,7 @@ impl Player<'_> {
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,
+            turn: None,
         }
     }
 }

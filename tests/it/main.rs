@@ -15,6 +15,7 @@ mod breaker;
 mod callbacks;
 mod chat;
 mod crash;
+mod dialogs;
 mod eta;
 mod fallback;
 mod files;

@@ -72,7 +72,7 @@ pub async fn quote(
     headers: HeaderMap,
     body: Body<NewJob>,
 ) -> Result<Json<Value>, ApiError> {
-    let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash)?;
+    let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash).await?;
     order::follow_parent(&ctx, &mut order).await?;
     Ok(Json(json!({
         "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,

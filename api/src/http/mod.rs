@@ -8,6 +8,8 @@ mod billing;
 mod callbacks;
 mod connections;
 mod deliveries;
+mod dialog_export;
+mod dialogs;
 mod endpoints;
 mod events;
 mod feedback;
@@ -33,6 +35,7 @@ mod route;
 mod routing;
 mod socket;
 mod submission;
+mod talk;
 mod telemetry;
 mod transactions;
 mod upload;
@@ -120,6 +123,14 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/videos/{id}/content", Needs(P::JobsRead), openai::videos::content),
         Route::post("/v1/videos/{id}/remix", Needs(P::JobsWrite), openai::videos::remix)
             .with_body(JOB_BODY_LIMIT_BYTES),
+        Route::post("/v1/dialogs", Needs(P::JobsWrite), dialogs::begin).with_body(dialogs::BYTES_MAX),
+        Route::get("/v1/dialogs", Needs(P::JobsRead), dialogs::list),
+        Route::get("/v1/dialogs/{id}", Needs(P::JobsRead), dialogs::show),
+        Route::patch("/v1/dialogs/{id}", Needs(P::JobsWrite), dialogs::change).with_body(dialogs::BYTES_MAX),
+        Route::delete("/v1/dialogs/{id}", Needs(P::JobsWrite), dialogs::delete),
+        Route::get("/v1/dialogs/{id}/messages", Needs(P::JobsRead), dialogs::messages),
+        Route::delete("/v1/dialogs/{id}/messages", Needs(P::JobsWrite), dialogs::forget),
+        Route::get("/v1/dialogs/{id}/export", Needs(P::JobsRead), dialog_export::export),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
         Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX).unhurried(),
         Route::get("/v1/files", Needs(P::JobsRead), files::list),

@@ -38,6 +38,12 @@ pub fn unknown(id: &str) -> ApiError {
     )
 }
 
+/// The answer to a model that the caller's key leaves out.
+pub fn not_allowed(id: &str) -> ApiError {
+    let message = format!("this API key may not use {id:?}");
+    ApiError::refused("model_not_allowed", Some("model"), message)
+}
+
 fn view(ctx: &Ctx, model: &Model) -> Value {
     json!({
         "id": model.id,

@@ -11,14 +11,15 @@ use sha2::{Digest, Sha256};
 use super::{
     models, preferences,
     routing::{self, Chosen},
+    talk::{self, Resumed},
     webhooks::{check_events, check_target},
 };
 use crate::{ApiError, Ctx};
 use shared::{
     account::Caller,
     catalog::Model,
-    id::JobId,
-    job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Webhook, Wishes},
+    id::{DialogId, JobId},
+    job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Turn, Webhook, Wishes},
     price::Quote,
     trace::{TRACEPARENT, Trace},
 };
@@ -38,7 +39,8 @@ const START_AHEAD: TimeDelta = TimeDelta::days(30);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    model: String,
+    /// Only in a dialog that names one may it be absent.
+    model: Option<String>,
     #[serde(deserialize_with = "with_whole_numbers")]
     input: Value,
     webhook: Option<NewWebhook>,
@@ -53,9 +55,13 @@ pub struct NewJob {
     routing: Routing,
     #[serde(default)]
     cache: CacheChoice,
+    dialog: Option<DialogId>,
     /// Set by us.
     #[serde(skip)]
     descent: Descent,
+    /// Set by us: what a former job had.
+    #[serde(skip)]
+    turn: Option<Turn>,
 }
 
 /// What a request may say that has a job made again.
@@ -90,7 +96,7 @@ impl NewJob {
     /// A request for `model` with this input, and nothing said of the rest.
     pub fn of(model: &str, input: Value) -> Self {
         Self {
-            model: model.to_owned(),
+            model: Some(model.to_owned()),
             input: whole_numbers(input),
             webhook: None,
             max_price: None,
@@ -100,8 +106,16 @@ impl NewJob {
             metadata: BTreeMap::new(),
             routing: Routing::default(),
             cache: CacheChoice::default(),
+            dialog: None,
             descent: Descent::default(),
+            turn: None,
         }
+    }
+
+    /// The same as what is said next in a dialog, if one is named.
+    #[must_use]
+    pub fn in_dialog(self, dialog: Option<DialogId>) -> Self {
+        Self { dialog, ..self }
     }
 
     /// The same with the caller's own pairs.
@@ -112,10 +126,10 @@ impl NewJob {
 
     /// The request for what a former job was to make, to be begun at once.
     pub fn after(former: Former, descent: Descent, anew: Anew) -> Self {
-        let Former { model, input, metadata, priority, webhook, wishes, .. } = former;
+        let Former { model, input, metadata, priority, webhook, wishes, turn, .. } = former;
         let as_before = |webhook: Webhook| NewWebhook { url: webhook.url, events: webhook.events };
         Self {
-            model,
+            model: Some(model),
             input,
             webhook: anew.webhook.or_else(|| webhook.map(as_before)),
             max_price: anew.max_price,
@@ -125,26 +139,31 @@ impl NewJob {
             metadata,
             routing: wishes.routing,
             cache: if wishes.uncached { CacheChoice::Off } else { CacheChoice::Default },
+            dialog: None,
             descent,
+            turn,
         }
     }
 
     /// Turns the request into an order of `caller` and what it may cost, or says what is wrong with it.
     ///
     /// # Errors
-    /// 400 or 404, naming the field.
-    pub fn into_order(
-        self,
+    /// 400, 404 or 409, naming the field.
+    pub async fn into_order(
+        mut self,
         ctx: &Ctx,
         caller: &Caller,
         headers: &HeaderMap,
         body_hash: Vec<u8>,
     ) -> Result<(Order, Quote), ApiError> {
+        let turn = self.take_up(ctx, caller).await?;
         let now = ctx.clock.now();
-        let model = ctx.catalog.get(&self.model).ok_or_else(|| models::unknown(&self.model))?;
+        let name = self.model.take().ok_or_else(|| {
+            ApiError::bad_request("missing_field", "model", "the field \"model\" is missing")
+        })?;
+        let model = ctx.catalog.get(&name).ok_or_else(|| models::unknown(&name))?;
         if !caller.may_use(&model.id) {
-            let message = format!("this API key may not use {:?}", model.id);
-            return Err(ApiError::refused("model_not_allowed", Some("model"), message));
+            return Err(models::not_allowed(&model.id));
         }
         model.check(&self.input)?;
         check_metadata(&self.metadata)?;
@@ -193,25 +212,41 @@ impl NewJob {
             descent: self.descent,
             traceparent: Some(trace(headers).to_string()),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
-                .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
+                .then(|| Sha256::digest(json!([name, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
             wishes: Wishes {
                 uncached: self.cache == CacheChoice::Off,
                 deadline_seconds: self.deadline_seconds,
                 routing: self.routing,
             },
-            model: self.model,
+            model: name,
             input: self.input,
             priority: self.priority,
             metadata: self.metadata,
             start_at,
+            turn,
         };
         Ok((order, quote))
     }
 
-    /// A request that wants a time or a provider of its own is not answered with another's result.
+    /// Takes up the dialog that is named, if one is: who answers, and what was said before.
+    async fn take_up(&mut self, ctx: &Ctx, caller: &Caller) -> Result<Option<Turn>, ApiError> {
+        if let Some(turn) = self.turn.take() {
+            self.dialog = Some(turn.dialog);
+            return Ok(Some(turn));
+        }
+        let Some(dialog) = self.dialog else { return Ok(None) };
+        let Resumed { model, input, turn } =
+            talk::resume(ctx, caller, dialog, self.model.take(), self.input.take()).await?;
+        (self.model, self.input) = (Some(model), input);
+        Ok(Some(turn))
+    }
+
+    /// A request that wants a time or a provider of its own is not answered with another's result, and neither is one in a
+    /// dialog, which would be answered without anything being said in it.
     fn cacheable(&self, start_at: Option<DateTime<Utc>>, wishes: &Routing) -> bool {
-        self.cache == CacheChoice::Default && start_at.is_none() && !wishes.is_restricted()
+        let is_free = start_at.is_none() && !wishes.is_restricted() && self.dialog.is_none();
+        self.cache == CacheChoice::Default && is_free
     }
 }
 

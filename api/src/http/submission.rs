@@ -83,7 +83,7 @@ pub async fn submit(
     new: NewJob,
     body_hash: Vec<u8>,
 ) -> Result<Accepted, ApiError> {
-    let (mut order, _) = match new.into_order(ctx, caller, headers, body_hash.clone()) {
+    let (mut order, _) = match new.into_order(ctx, caller, headers, body_hash.clone()).await {
         Ok(order) => order,
         Err(refusal) => return accepted_before(ctx, caller, headers, body_hash, refusal).await,
     };

@@ -147,6 +147,7 @@ impl Ground {
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,
+            turn: None,
         })
     }
 

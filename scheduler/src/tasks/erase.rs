@@ -51,6 +51,7 @@ async fn erase(ctx: &Ctx, account: AccountId) -> anyhow::Result<Erased> {
     while before.is_some() {
         before = privacy::scrub_jobs(&ctx.db, account, before, ctx.clock.now()).await?;
     }
+    while privacy::scrub_dialogs(&ctx.db, account).await? {}
     while privacy::scrub_audit_log(&ctx.db, account).await? {}
     Ok(privacy::complete(&ctx.db, account, ctx.clock.now()).await?)
 }

@@ -1,4 +1,5 @@
-//! Forgets what is old and was kept for a while only: traces of logins and mails, and people who never came or have left.
+//! Forgets what is old and was kept for a while only: traces of logins and mails, dialogs that nobody goes on with, and people who
+//! never came or have left.
 //!
 //! In batches, each a commit of its own: cut off anywhere, the next night goes on.
 

@@ -1,8 +1,8 @@
 //! Who changed what: the audit log, which is only ever added to.
 //!
 //! An entry is written on the connection of the change itself, so that neither is there without the other. It holds the
-//! fields that changed and never a secret; the database refuses to change or delete one. Deliberately absent: reads, logins
-//! and jobs, which have rows of their own.
+//! fields that changed and never a secret; the database refuses to change or delete one. Deliberately absent: reads, logins,
+//! jobs and dialogs, which have rows of their own.
 
 use std::net::IpAddr;
 

@@ -27,7 +27,7 @@ with asked as materialized (
     where j.id = c.job_id
     returning c.*, j.id, j.account_id, j.key_id, j.key_counted, j.held_tokens, j.held_lots, j.drawn_tokens,
               j.held_tokens - c.charge as rest, j.cost_usd, j.created_at, j.webhook_url, j.webhook_events, j.request_hash,
-              j.provider, j.upstream_model
+              j.provider, j.upstream_model, j.dialog_id, j.dialog_said
 ), gave_back as (
     -- What the jobs of limited keys gave back may be spent again, on the day and in the month it was held.
     select key_id, rest, (created_at at time zone 'utc')::date as day,
@@ -153,5 +153,38 @@ with asked as materialized (
         -- No bound, for an account has fewer; it keeps the planner to a look along the index for each job.
         limit 1000
     ) e
+), dialog as (
+    -- Locked after the accounts, each by its id, and read as its last writer left it. Where no job says anything in a dialog,
+    -- nothing from here on reads or writes a row. A dialog that is gone, or keeps nothing, is not in this list.
+    select d.id, d.message_count
+    from (
+        select distinct dialog_id from job
+        where dialog_said is not null and status = 'succeeded' and (select count(*) from purse) >= 0
+        order by dialog_id
+    ) s
+    cross join lateral (
+        select id, message_count from dialogs where id = s.dialog_id and keeps_history for no key update
+    ) d
+), message as (
+    -- What was asked and what was answered; of jobs that end together, the one that was submitted first comes first.
+    select d.id as dialog_id, j.id as job_id, m.message,
+           d.message_count + row_number() over (partition by d.id order by j.id, m.place) as n
+    from dialog d
+    join job j on j.dialog_id = d.id and j.dialog_said is not null and j.status = 'succeeded'
+    cross join lateral jsonb_array_elements(j.dialog_said || jsonb_build_array(
+        jsonb_build_object('role', 'assistant', 'content', j.output -> 'text')
+        || case when j.output ? 'tool_calls' then jsonb_build_object('tool_calls', j.output -> 'tool_calls') else '{}' end
+    )) with ordinality as m (message, place)
+), said as (
+    -- A dialog that is in disorder must not keep its job from ending.
+    insert into dialog_messages (dialog_id, n, role, content, more, size_bytes, job_id, created_at)
+    select dialog_id, n, message ->> 'role', coalesce(message -> 'content', 'null'),
+           nullif(message - array['role', 'content'], '{}'), octet_length(message::text), job_id, $19
+    from message
+    on conflict on constraint dialog_messages_pkey do nothing
+), longer as (
+    update dialogs d set message_count = m.n, updated_at = $19
+    from (select dialog_id, max(n) as n from message group by dialog_id) m
+    where d.id = m.dialog_id
 )
 select n as "n!" from job

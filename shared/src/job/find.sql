@@ -15,7 +15,8 @@ select j.id as "id: JobId", j.account_id as "account: AccountId",
        coalesce(j.started_at, q.started_at) as "started_at?", j.finished_at, j.deadline, j.expires_at, j.provider, j.upstream_model,
        q.run_at as "run_at?",
        case when q.checkpoint ->> 'state' in ('submitting', 'pending', 'stored') then q.begun_at end as "begun_at?",
-       j.retry_of as "retry_of: JobId", j.improves as "improves: JobId", j.iteration
+       j.retry_of as "retry_of: JobId", j.improves as "improves: JobId", j.iteration,
+       j.dialog_id as "dialog: DialogId"
 from jobs j
 left join queue q on q.job_id = j.id
 where j.account_id = $1 and j.id = $2

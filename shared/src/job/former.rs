@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sqlx::{PgPool, types::Json};
 
-use super::{Descent, ITERATIONS_MAX, Priority, Webhook, Wishes};
-use crate::id::{AccountId, JobId};
+use super::{Descent, ITERATIONS_MAX, Priority, Turn, Webhook, Wishes};
+use crate::id::{AccountId, DialogId, JobId};
 
 /// A job as it was ordered, and what became of it.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Former {
     pub wishes: Wishes,
     /// Which job it was made after itself.
     pub descent: Descent,
+    /// Its part in a dialog.
+    pub turn: Option<Turn>,
 }
 
 impl Former {
@@ -74,7 +76,7 @@ pub async fn former(db: &PgPool, account: AccountId, job: JobId) -> Result<Optio
     let row = sqlx::query!(
         r#"select status, model, task, input, output ->> 'text' as "text?", metadata as "metadata: Json<BTreeMap<String, String>>",
                   priority, webhook_url, webhook_events, wishes as "wishes: Json<Wishes>", retry_of as "retry_of: JobId",
-                  improves as "improves: JobId", iteration
+                  improves as "improves: JobId", iteration, dialog_id as "dialog: DialogId", dialog_said
            from jobs where id = $1 and account_id = $2"#,
         job.0,
         account.0,
@@ -93,5 +95,6 @@ pub async fn former(db: &PgPool, account: AccountId, job: JobId) -> Result<Optio
         webhook: row.webhook_url.map(|url| Webhook { url, events: row.webhook_events }),
         wishes: row.wishes.map(|Json(wishes)| wishes).unwrap_or_default(),
         descent: Descent { retry_of: row.retry_of, improves: row.improves, iteration: row.iteration },
+        turn: row.dialog.map(|dialog| Turn { dialog, said: row.dialog_said }),
     }))
 }

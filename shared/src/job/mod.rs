@@ -42,7 +42,7 @@ pub use lease::{
     Beat, Failure, Intent, Lease, Next, Parking, Pause, Resume, beat, begin_all, park_all, release, retry,
     save,
 };
-pub use order::{Descent, Fallback, Idempotency, Order, Webhook, Wishes};
+pub use order::{Descent, Fallback, Idempotency, Order, Turn, Webhook, Wishes};
 pub use parent::{Parent, parent, parent_id};
 pub use query::{Depth, Filter, Job, depths, files_of, find, list};
 pub use routing::{Routing, Sort};

@@ -15,7 +15,7 @@ use crate::{
     account::Actor,
     billing::Tokens,
     catalog::Route,
-    id::{AccountId, JobId},
+    id::{AccountId, DialogId, JobId},
     trace::Trace,
 };
 
@@ -74,6 +74,18 @@ pub struct Order {
     pub traceparent: Option<String>,
     /// SHA-256 of model and input, where the same request may be answered from the cache.
     pub request_hash: Option<Vec<u8>>,
+    /// The dialog it goes on in; what was said before is in the input already.
+    pub turn: Option<Turn>,
+}
+
+/// A job's part in a dialog.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// Which dialog.
+    pub dialog: DialogId,
+    /// What the dialog keeps of the request, before the answer, when the job succeeds: messages in OpenAI's form. `None`: it
+    /// keeps neither.
+    pub said: Option<Value>,
 }
 
 /// A route that a job may move to.
@@ -95,6 +107,10 @@ impl Order {
 
     pub(super) fn fallbacks_part(&self) -> Option<Value> {
         (!self.fallbacks.is_empty()).then(|| serde_json::json!(self.fallbacks))
+    }
+
+    pub(super) fn dialog(&self) -> Option<DialogId> {
+        self.turn.as_ref().map(|turn| turn.dialog)
     }
 
     pub(super) fn webhook_parts(&self) -> (Option<&str>, &[String]) {

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use std::collections::BTreeMap;
 
 use super::{Medium, Status, StoredFile};
-use crate::id::{AccountId, FileId, JobId};
+use crate::id::{AccountId, DialogId, FileId, JobId};
 
 /// A job as its owner sees it, row by row of the tables.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub struct Job {
     pub improves: Option<JobId>,
     /// Which improvement in a row that is.
     pub iteration: Option<i16>,
+    /// The dialog it goes on in, which may be gone.
+    pub dialog: Option<DialogId>,
 }
 
 impl Job {

@@ -236,6 +236,8 @@ async fn admit_all(db: &PgPool, orders: &[Arc<Order>]) -> Result<Vec<Option<Admi
         &list.improved as _,
         &list.iterations as _,
         &list.wishes as _,
+        &list.dialogs as _,
+        &list.said as _,
     )
     .fetch_all(db)
     .await?;
@@ -288,6 +290,8 @@ struct Columns<'a> {
     improved: Vec<Option<Uuid>>,
     iterations: Vec<Option<i16>>,
     wishes: Vec<Option<Value>>,
+    dialogs: Vec<Option<Uuid>>,
+    said: Vec<Option<&'a Value>>,
 }
 
 impl<'a> Columns<'a> {
@@ -330,6 +334,8 @@ impl<'a> Columns<'a> {
             list.improved.push(order.descent.improves.map(|job| job.0));
             list.iterations.push(order.descent.iteration);
             list.wishes.push(order.wishes_part());
+            list.dialogs.push(order.dialog().map(|dialog| dialog.0));
+            list.said.push(order.turn.as_ref().and_then(|turn| turn.said.as_ref()));
         }
         list
     }

@@ -7,21 +7,23 @@ with admitted as materialized (
     join unnest($4::uuid[], $6::uuid[], $7::timestamptz[], $9::text[], $10::bytea[], $11::uuid[], $12::uuid[], $13::text[], $14::text[],
                 $15::text[], $16::text[], $17::numeric[], $18::jsonb[], $19::jsonb[], $20::integer[], $21::smallint[],
                 $22::smallint[], $23::text[], $24::text[], $25::jsonb[], $26::text[], $27::bytea[], $28::timestamptz[],
-                $29::uuid[], $30::uuid[], $31::jsonb[], $32::text[], $33::uuid[], $34::uuid[], $35::smallint[], $36::jsonb[])
+                $29::uuid[], $30::uuid[], $31::jsonb[], $32::text[], $33::uuid[], $34::uuid[], $35::smallint[], $36::jsonb[],
+                $37::uuid[], $38::jsonb[])
          with ordinality as o (account_id, key_id, start_at, idempotency_key, body_hash, job_id, user_id, model, task, provider,
                                upstream_model, cost_usd, input, input_shown, price_version, price_percent, priority,
                                webhook_url, webhook_events, metadata, traceparent, request_hash, deadline, hold_entry,
-                               borrow_entry, fallbacks, sending_key, retry_of, improves, iteration, wishes, n) using (n)
+                               borrow_entry, fallbacks, sending_key, retry_of, improves, iteration, wishes, dialog_id, dialog_said,
+                               n) using (n)
     where a.refusal is null
 ), job as (
     insert into jobs (id, account_id, key_id, user_id, status, model, medium, task, provider, upstream_model, cost_usd, input,
                       input_shown, held_tokens, held_lots, drawn_tokens, key_counted, covered_by, price_version, price_percent,
                       priority, webhook_url, webhook_events, metadata, traceparent, created_at, deadline, request_hash,
-                      fallbacks, retry_of, improves, iteration, wishes)
+                      fallbacks, retry_of, improves, iteration, wishes, dialog_id, dialog_said)
     select job_id, account_id, key_id, user_id, 'open', model, $1, task, provider, upstream_model, cost_usd, input, input_shown,
            hold, lots, drawn, counted, cover, price_version, price_percent, priority, webhook_url,
            string_to_array(webhook_events, ','), metadata, traceparent, $3, deadline, request_hash, fallbacks,
-           retry_of, improves, iteration, wishes
+           retry_of, improves, iteration, wishes, dialog_id, dialog_said
     from accepted
 ), queued as (
     insert into queue (job_id, pool, priority, tag, run_at, deadline, phase)

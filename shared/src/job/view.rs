@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::{Estimator, Job, Order, Status, StoredFile, files_of, order::shown};
 use crate::{
     billing::Tokens,
-    id::{FileId, JobId},
+    id::{DialogId, FileId, JobId},
     storage::Storage,
 };
 
@@ -42,6 +42,9 @@ pub struct JobView {
     retry_of: Option<JobId>,
     improves: Option<JobId>,
     iteration: Option<i16>,
+    /// Only shown of a job that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialog: Option<DialogId>,
     urls: Value,
 }
 
@@ -135,6 +138,7 @@ impl Renderer {
                 retry_of: order.descent.retry_of,
                 improves: order.descent.improves,
                 iteration: order.descent.iteration,
+                dialog: order.dialog(),
             },
             &[],
             eta,
@@ -201,6 +205,7 @@ impl Renderer {
             retry_of: job.retry_of,
             improves: job.improves,
             iteration: job.iteration,
+            dialog: job.dialog,
             urls: json!({ "get": url, "cancel": format!("{url}/cancel"), "events": format!("{url}/events") }),
         }
     }

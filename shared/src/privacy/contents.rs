@@ -51,6 +51,10 @@ pub enum Section {
     Jobs,
     /// Its jobs, with files inside their inputs named and not repeated.
     JobsInShort,
+    /// Its dialogs.
+    Dialogs,
+    /// What was said in them.
+    DialogMessages,
     /// Files it sent in.
     Uploads,
     /// What its members thought of results.
@@ -106,6 +110,16 @@ pub const PARTS: &[Part] = &[
         path: "jobs.jsonl",
         about: "every job with its input, output and metadata, one a line",
         form: Form::Lines(Section::Jobs),
+    },
+    Part {
+        path: "dialogs.jsonl",
+        about: "dialogs of the account's people and keys, with what goes before everything in them, one a line",
+        form: Form::Lines(Section::Dialogs),
+    },
+    Part {
+        path: "dialog_messages.jsonl",
+        about: "what was said in dialogs, in the order in which it was said, one a line",
+        form: Form::Lines(Section::DialogMessages),
     },
     Part {
         path: "uploads.jsonl",
@@ -198,6 +212,8 @@ impl Section {
             Self::Keys => rows::keys(db, account, after).await,
             Self::Jobs => rows::jobs(db, account, after, true).await,
             Self::JobsInShort => rows::jobs(db, account, after, false).await,
+            Self::Dialogs => rows::dialogs(db, account, after).await,
+            Self::DialogMessages => rows::dialog_messages(db, account, after).await,
             Self::Uploads => rows::uploads(db, account, after).await,
             Self::Feedback => rows::feedback(db, account, after).await,
             Self::Transactions => rows::transactions(db, account, after).await,
@@ -317,7 +333,7 @@ mod tests {
             .collect();
         let all = sections.len();
         sections.dedup();
-        assert_eq!((sections.len(), all), (18, 18), "each section is somewhere, once");
+        assert_eq!((sections.len(), all), (20, 20), "each section is somewhere, once");
     }
 
     #[test]

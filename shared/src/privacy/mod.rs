@@ -20,4 +20,4 @@ pub use export::{
     finish_export, forget_archive, request_export, unwanted_archives,
 };
 pub use retention::{Forgotten, Old, close_unverified, forget_leavers, forget_old};
-pub use scrub::{Erased, complete, scrub_audit_log, scrub_jobs};
+pub use scrub::{Erased, complete, scrub_audit_log, scrub_dialogs, scrub_jobs};

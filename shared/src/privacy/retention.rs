@@ -1,5 +1,5 @@
 //! What is forgotten when it is old, without anybody asking: traces of logins, of mails and webhooks, of people who never proved an
-//! address or belong to no account any more.
+//! address or belong to no account any more, and dialogs that nobody goes on with.
 //!
 //! Each verb does a batch and says how much it did, so that no lock is held for long and a run that is cut off goes on the next
 //! night. What later rows need to know stays: that news was told, that an invitation was made, what an entry of the audit log
@@ -38,6 +38,10 @@ const RECIPIENTS_KEPT: TimeDelta = TimeDelta::days(30);
 const NOTICES_KEPT: TimeDelta = TimeDelta::days(30);
 /// From where something was changed: a year, as is usual for looking into what happened.
 const ADDRESSES_KEPT: TimeDelta = TimeDelta::days(365);
+/// Dialogs in which nothing is said any more: whoever wants one for longer has its messages exported.
+const DIALOGS_KEPT: TimeDelta = TimeDelta::days(365);
+/// Dialogs of people who have left their account, which nobody sees: as long as they may be asked back.
+const LEFT_DIALOGS_KEPT: TimeDelta = TimeDelta::days(30);
 /// People who never proved their address.
 const UNVERIFIED_KEPT: TimeDelta = TimeDelta::days(30);
 /// People who belong to no account: as long as they may be asked back.
@@ -60,6 +64,8 @@ pub enum Old {
     Notices,
     /// Network addresses in the audit log.
     Addresses,
+    /// Dialogs, with what was said in them.
+    Dialogs,
 }
 
 impl Old {
@@ -72,6 +78,7 @@ impl Old {
         Self::Recipients,
         Self::Notices,
         Self::Addresses,
+        Self::Dialogs,
     ];
 }
 
@@ -97,6 +104,7 @@ pub async fn forget_old(db: &PgPool, what: Old, now: DateTime<Utc>) -> Result<Fo
         Old::Recipients => recipients(db, now).await,
         Old::Notices => notices(db, now).await,
         Old::Addresses => addresses(db, now).await,
+        Old::Dialogs => dialogs(db, now).await,
     };
     let rows = done?.rows_affected();
     Ok(Forgotten { rows, more: rows >= ROWS_DONE })
@@ -187,6 +195,23 @@ async fn addresses(db: &PgPool, now: DateTime<Utc>) -> Done {
         "update audit_log set ip = null where id in (
              select id from audit_log where ip is not null and created_at <= $1 limit $2 for update skip locked)",
         now - ADDRESSES_KEPT,
+        ROWS,
+    )
+    .execute(db)
+    .await
+}
+
+/// Their jobs stay as they are.
+async fn dialogs(db: &PgPool, now: DateTime<Utc>) -> Done {
+    sqlx::query!(
+        "delete from dialogs where id in (
+             select d.id from dialogs d
+             where d.updated_at <= $1
+                or d.updated_at <= $2 and d.user_id is not null
+                   and not exists (select from members m where m.account_id = d.account_id and m.user_id = d.user_id)
+             limit $3 for update of d skip locked)",
+        now - DIALOGS_KEPT,
+        now - LEFT_DIALOGS_KEPT,
         ROWS,
     )
     .execute(db)

@@ -18,6 +18,8 @@ use crate::{
 const JOBS: i64 = 500;
 /// Entries of the audit log emptied in one statement.
 const ENTRIES: i64 = 1000;
+/// Dialogs deleted in one statement, each with up to ten thousand messages.
+const DIALOGS: i64 = 20;
 /// The name of whatever had one.
 const NAMELESS: &str = "erased";
 
@@ -54,11 +56,12 @@ pub async fn scrub_jobs(
         ), emptied as (
             update jobs j
             set input = '{}', input_shown = null, output = null, error_message = null, metadata = '{}', traceparent = null,
-                request_hash = null, wishes = null, webhook_url = case when j.webhook_url is not null then '' end
+                request_hash = null, wishes = null, dialog_said = null, webhook_url = case when j.webhook_url is not null then '' end
             from batch b
             where j.id = b.id
               and (j.input <> '{}' or j.input_shown is not null or j.output is not null or j.error_message is not null
                    or j.metadata <> '{}' or j.traceparent is not null or j.request_hash is not null or j.wishes is not null
+                   or j.dialog_said is not null
                    or j.webhook_url <> '')
         )
         select b.id as "next: JobId" from batch b order by b.id limit 1
@@ -70,6 +73,21 @@ pub async fn scrub_jobs(
     )
     .fetch_optional(db)
     .await
+}
+
+/// Deletes dialogs of `account` with all that was said in them, a batch; `false`: none is left.
+///
+/// # Errors
+/// When the database fails.
+pub async fn scrub_dialogs(db: &PgPool, account: AccountId) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query!(
+        "delete from dialogs where id in (select id from dialogs where account_id = $1 limit $2)",
+        account.0,
+        DIALOGS,
+    )
+    .execute(db)
+    .await?;
+    Ok(deleted.rows_affected() > 0)
 }
 
 /// Empties entries of `account`'s audit log, a batch; `false`: none is left.
@@ -148,6 +166,7 @@ async fn has_more(conn: &mut PgConnection, account: AccountId) -> Result<bool, s
                           where account_id = $1
                             and (status = 'open' or input <> '{}' or output is not null or metadata <> '{}'))
                   or exists (select from jobs j join files f on f.job_id = j.id where j.account_id = $1)
+                  or exists (select from dialogs where account_id = $1)
                   or exists (select from uploads where account_id = $1)
                   or exists (select from exports
                              where account_id = $1 and (status = 'pending' or storage_key is not null)) as "more!""#,
@@ -176,8 +195,8 @@ async fn leaving(conn: &mut PgConnection, account: AccountId) -> Result<Vec<Uuid
     .await
 }
 
-/// Forgets people wherever they are: also mails and invitations of others to their addresses, and what others changed about
-/// them.
+/// Forgets people wherever they are: also mails and invitations of others to their addresses, what others changed about them,
+/// and their dialogs in accounts that they have left, which nobody else sees.
 pub(super) async fn forget_people(
     conn: &mut PgConnection,
     people: &[Uuid],
@@ -216,6 +235,7 @@ pub(super) async fn forget_people(
     .execute(&mut *conn)
     .await?;
     sqlx::query!("delete from mail_links where user_id = any ($1)", people).execute(&mut *conn).await?;
+    sqlx::query!("delete from dialogs where user_id = any ($1)", people).execute(&mut *conn).await?;
     sqlx::query!(
         "update users
          set email = null, name = null, password_hash = null, operator_role = null, erased_at = $2

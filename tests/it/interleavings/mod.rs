@@ -263,6 +263,7 @@ impl Table<'_> {
             traceparent: None,
             fallbacks: Vec::new(),
             request_hash: None,
+            turn: None,
         }
     }
 }

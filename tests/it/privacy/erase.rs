@@ -223,6 +223,9 @@ async fn an_erasure_cut_off_anywhere_is_finished_and_finishing_it_again_changes_
             "files are left"
         );
     }
+    for is_left in [true, false] {
+        assert_eq!(privacy::scrub_dialogs(db, id).await.expect("scrub"), is_left);
+    }
     while privacy::scrub_audit_log(db, id).await.expect("scrub") {}
     let archive = privacy::archives_of(db, id).await.expect("archives").remove(0);
     app.storage.delete(&archive.storage_key).await.expect("an object without its row");

@@ -89,6 +89,7 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
     assert_eq!(account["preferences"]["models"]["flux"]["sort"], "price");
     for (name, table) in [
         ("jobs.jsonl", "jobs"),
+        ("dialogs.jsonl", "dialogs"),
         ("uploads.jsonl", "uploads"),
         ("transactions.jsonl", "ledger"),
         ("audit_log.jsonl", "audit_log"),
@@ -123,6 +124,12 @@ async fn an_archive_holds_everything_of_its_account_and_nothing_of_another() {
             && jobs[0]["output"]["text"].is_string()
     );
     assert_eq!(jobs[0]["metadata"][ALICE.word], ALICE.word);
+    let dialog = &lines_of(&files, "dialogs.jsonl")[0];
+    assert_eq!(dialog["system"], format!("Speak of {}.", ALICE.word));
+    let said = lines_of(&files, "dialog_messages.jsonl");
+    let spoken: Vec<_> = said.iter().map(|message| (&message["dialog"], &message["role"])).collect();
+    assert_eq!(spoken, [(&dialog["id"], &json!("user")), (&dialog["id"], &json!("assistant"))]);
+    assert_eq!(said[0]["content"], format!("more of {}", ALICE.word));
     assert_eq!(jobs[0]["wishes"]["routing"]["ignore"], json!([ALICE.word]));
     let said = &lines_of(&files, "feedback.jsonl")[0];
     assert_eq!((&said["job"], &said["rating"]), (&jobs[0]["id"], &json!("dislike")));

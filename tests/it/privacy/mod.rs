@@ -101,7 +101,7 @@ impl Marked {
     }
 
     /// Leaves a trace wherever an account can leave one: keys, members, invitations, preferences, files, jobs of every end,
-    /// feedback, webhooks and an endpoint of them, changes.
+    /// a dialog, feedback, webhooks and an endpoint of them, changes.
     pub async fn live(&self, app: &TestApp, receiver: &Receiver) -> Account {
         let owner = self.register(app).await;
         let word = self.word;
@@ -152,6 +152,11 @@ impl Marked {
             assert_eq!(answer.status, 202, "{}", answer.json);
             jobs.push(answer.job());
         }
+        let dialog = json!({ "title": format!("about {word}"), "system": format!("Speak of {word}."), "model": "gpt-4o" });
+        let dialog = self.send(&owner, Method::POST, "/v1/dialogs", dialog).await;
+        assert_eq!(dialog.status, 201, "{}", dialog.json);
+        let said = json!({ "dialog": dialog.json["id"], "input": { "prompt": format!("more of {word}") } });
+        assert_eq!(owner.post("/v1/jobs", said).await.status, 202);
         app.drain().await;
         let disliked = json!({ "rating": "dislike", "reason": format!("not what {word} is") });
         let said = self.send(&key, Method::POST, &format!("/v1/jobs/{}/feedback", jobs[0]), disliked).await;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Method;
 use serde_json::json;
+use shared::account::KeyRole;
 
 use super::{columns_with, run};
 use crate::support::{Account, PASSWORD, TestApp, scalar};
@@ -136,5 +137,37 @@ async fn whoever_belongs_to_no_account_is_forgotten_after_a_month() {
     assert!(columns_with(&app, "gone@").await.is_empty());
     assert_eq!(app.login("back@example.com", PASSWORD).await.user().await, people[1], "the same person");
     assert_ne!(app.register("gone@example.com").await.user().await, people[0], "someone new");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_dialog_is_forgotten_when_nobody_goes_on_with_it_for_a_year_or_its_person_has_left_for_a_month() {
+    let app = TestApp::new().await;
+    app.tick(TASK).await;
+    let start = app.now();
+    let ann = app.register(ANN).await;
+    // Bob has an account of his own as well, so he himself is not forgotten.
+    app.register("bob@example.com").await;
+    let bob = app.join(&ann, "bob@example.com", "developer").await;
+    let key = app.key(ann.id, KeyRole::Member).await;
+    let mut paths = Vec::new();
+    for who in [&ann, &bob, &key] {
+        let begun = who.post("/v1/dialogs", json!({ "title": "once" })).await;
+        paths.push(format!("/v1/dialogs/{}", begun.json["id"].as_str().expect("an id")));
+    }
+    let member = format!("/v1/account/users/{}", bob.user().await);
+    assert_eq!(ann.send(Method::DELETE, &member, &[], None).await.status, 200);
+    let left = async || scalar::<i64>(&app.db, "select count(*) from dialogs").await;
+    after(&app, start, 28).await;
+    assert_eq!(left().await, 3, "he may be asked back");
+    after(&app, start, 31).await;
+    assert_eq!(left().await, 2, "nobody sees his");
+    after(&app, start, 200).await;
+    let again = key.send(Method::PATCH, &paths[2], &[], Some(&json!({ "title": "again" }))).await;
+    assert_eq!(again.status, 200);
+    after(&app, start, 366).await;
+    assert_eq!((left().await, key.get(&paths[2]).await.status.as_u16()), (1, 200));
+    after(&app, start, 600).await;
+    assert_eq!(left().await, 0);
     app.finish().await;
 }

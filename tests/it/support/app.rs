@@ -57,6 +57,8 @@ pub struct Settings {
     pub uploads: api::UploadLimits,
     /// Which pages are let in: none, unless a test is about them.
     pub cors: api::Origins,
+    /// How much of conversations there may be.
+    pub dialogs: api::config::Dialogs,
     /// What new people agree to and get.
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
@@ -73,6 +75,7 @@ impl Default for Settings {
             limits: api::Limits::default(),
             uploads: api::UploadLimits::default(),
             cors: api::Origins::default(),
+            dialogs: api::config::Dialogs::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
             moderation: Moderation::default(),
@@ -196,6 +199,7 @@ impl TestApp {
             limits: settings.limits,
             uploads: api::Uploads::new(settings.uploads),
             cors: settings.cors,
+            dialogs: settings.dialogs,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         });

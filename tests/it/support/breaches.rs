@@ -4,7 +4,7 @@
 //! Deliberately absent: what only the vendors, the receivers or the storage know.
 
 /// Name of the invariant, and a query that finds what breaks it, as text.
-pub const BREACHES: [(&str, &str); 15] = [
+pub const BREACHES: [(&str, &str); 17] = [
     ("no job is left open", "select id::text from jobs where status = 'open'"),
     (
         "a job is charged exactly once if it succeeded, never otherwise",
@@ -81,6 +81,18 @@ pub const BREACHES: [(&str, &str); 15] = [
         "files that are kept belong to jobs that succeeded",
         "select f.job_id::text from files f join jobs j on j.id = f.job_id
          where j.status <> 'succeeded' and f.expires_at > f.created_at",
+    ),
+    (
+        "the messages of a dialog are numbered from 1 to their count",
+        "select d.id::text from dialogs d where d.message_count <> (select count(*) from dialog_messages m where m.dialog_id = d.id)
+             or d.message_count <> (select coalesce(max(n), 0) from dialog_messages m where m.dialog_id = d.id)",
+    ),
+    (
+        "a dialog keeps what a job said once, with its answer, and only if it succeeded",
+        "select m.job_id::text from dialog_messages m left join jobs j on j.id = m.job_id
+         group by m.dialog_id, m.job_id, j.id
+         having j.dialog_id is distinct from m.dialog_id or j.status <> 'succeeded'
+             or count(*) <> jsonb_array_length(j.dialog_said) + 1 or max(m.n) - min(m.n) + 1 <> count(*)",
     ),
     (
         "a queue row without a worker holds no lease",

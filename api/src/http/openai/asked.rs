@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::error::OpenAiError;
-use shared::catalog::Model;
+use shared::{catalog::Model, id::DialogId};
 
 /// Fields that an input of a chat may have under the same name.
 const SAME: [&str; 15] = [
@@ -45,6 +45,8 @@ pub struct Asked {
     pub input: Value,
     /// The caller's own pairs.
     pub metadata: BTreeMap<String, String>,
+    /// The dialog that it goes on in: a field of ours, `dialog`, which OpenAI's clients send as `extra_body`.
+    pub dialog: Option<DialogId>,
     /// Whether the answer is told while it is written.
     pub is_streamed: bool,
     /// Whether a streamed answer ends with what was counted.
@@ -83,7 +85,7 @@ impl Sent {
         }
         let is_streamed = self.flag("stream")?;
         let options = self.0.remove("stream_options").unwrap_or_default();
-        let metadata = self.metadata()?;
+        let (metadata, dialog) = (self.metadata()?, self.dialog()?);
         if let Some(field) = UNKNOWN.into_iter().find(|field| self.wants(field)) {
             return Err(OpenAiError::unsupported(field, &model.id));
         }
@@ -103,7 +105,7 @@ impl Sent {
             }
         }
         let tells_usage = options["include_usage"] == true;
-        Ok(Asked { input: input.into(), metadata, is_streamed, tells_usage })
+        Ok(Asked { input: input.into(), metadata, dialog, is_streamed, tells_usage })
     }
 
     /// Whether a field is there and says something else than what is meant without it.
@@ -142,6 +144,17 @@ impl Sent {
         let Some(metadata) = self.0.remove("metadata") else { return Ok(BTreeMap::new()) };
         serde_json::from_value(metadata).map_err(|_| {
             OpenAiError::bad_request("invalid_metadata", "metadata", "metadata is pairs of strings")
+        })
+    }
+
+    fn dialog(&mut self) -> Result<Option<DialogId>, OpenAiError> {
+        let Some(dialog) = self.0.remove("dialog") else { return Ok(None) };
+        serde_json::from_value(dialog).map(Some).map_err(|_| {
+            OpenAiError::bad_request(
+                "invalid_type",
+                "dialog",
+                "dialog is the id of one, such as dlg_ and 32 digits",
+            )
         })
     }
 
@@ -216,6 +229,7 @@ mod tests {
             ("gpt-4o", json!({ "modalities": ["text", "audio"] }), "modalities"),
             ("gpt-4o", json!({ "stream": "yes" }), "stream"),
             ("gpt-4o", json!({ "metadata": { "a": 1 } }), "metadata"),
+            ("gpt-4o", json!({ "dialog": "dlg_1" }), "dialog"),
         ] {
             let error = read(model, fields.clone()).expect_err(param).body();
             assert_eq!(error["error"]["param"], param, "{model} {fields}: {error}");

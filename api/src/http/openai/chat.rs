@@ -23,7 +23,7 @@ pub async fn create(
     let limit = sent.limit_name();
     let model = run::model(&ctx, sent.model()?, &TASKS)?;
     let asked = sent.read(model)?;
-    let new = NewJob::of(&model.id, asked.input).with_metadata(asked.metadata);
+    let new = NewJob::of(&model.id, asked.input).with_metadata(asked.metadata).in_dialog(asked.dialog);
     let ordered = run::order(&ctx, &caller, &headers, PATH, new, body.hash).await;
     let ordered = ordered.map_err(|error| error.renamed("max_tokens", limit))?;
     if asked.is_streamed {

@@ -3,6 +3,7 @@
 //! Each page begins after a place that is text, the last row's id or day, so that one shape fits all; ids are UUIDv7, so their
 //! order is that of time.
 
+mod dialogs;
 mod money;
 mod people;
 mod work;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::Page;
 
+pub(super) use dialogs::{dialog_messages, dialogs};
 pub(super) use money::{grants, subscriptions, transactions};
 pub(super) use people::{account, audit_log, consents, invitations, keys, mails, members, sessions};
 pub(super) use work::{exports, feedback, jobs, notices, uploads, usage, webhook_endpoints};

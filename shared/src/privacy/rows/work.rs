@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use super::{ROWS, Read, place};
 use crate::{
-    id::{AccountId, EndpointId, ExportId, FileId, JobId, KeyId, NoticeId, UserId},
+    id::{AccountId, DialogId, EndpointId, ExportId, FileId, JobId, KeyId, NoticeId, UserId},
     privacy::Page,
 };
 
@@ -49,6 +49,7 @@ struct Job {
     finished_at: Option<DateTime<Utc>>,
     deadline: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
+    dialog: Option<DialogId>,
 }
 
 pub(in crate::privacy) async fn jobs(
@@ -63,7 +64,7 @@ pub(in crate::privacy) async fn jobs(
                   case when $4 then input else coalesce(input_shown, input) end as "input!", output,
                   error_code, error_message, held_tokens, charged_tokens, covered_by, price_version, price_percent, metered,
                   attempts, webhook_url, webhook_events, metadata, wishes, retry_of as "retry_of: _", improves as "improves: _",
-                  iteration, created_at, started_at, finished_at, deadline, expires_at
+                  iteration, created_at, started_at, finished_at, deadline, expires_at, dialog_id as "dialog: _"
            from jobs
            where account_id = $1 and id > coalesce($2::text::uuid, '00000000-0000-0000-0000-000000000000')
            order by id limit $3"#,
