@@ -70,7 +70,7 @@ pub enum Old {
 
 impl Old {
     /// All of it.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RefreshTokens,
         Self::Sessions,
         Self::MailLinks,

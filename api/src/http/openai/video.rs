@@ -163,6 +163,7 @@ mod tests {
             retry_of: None,
             improves: None,
             iteration: None,
+            dialog: None,
         }
     }
 
