@@ -149,8 +149,7 @@ async fn a_film_whose_time_is_over_is_shown_without_its_content() {
     let alice = app.account(PRICE).await;
     let begun = order(&alice, json!({ "prompt": "a fox" })).await;
     app.drain().await;
-    app.clock.advance(chrono::TimeDelta::days(4));
-    app.tick("delete-expired-files").await;
+    app.clock.advance(chrono::TimeDelta::days(3));
     let path = format!("/v1/videos/{}", id(&begun));
     assert_eq!(alice.get(&path).await.json["status"], "completed");
     assert_eq!(alice.get(&format!("{path}/content")).await.error(), (404, "file_not_found", "none"));

@@ -21,13 +21,14 @@ use shared::{
     storage::{Content, Storage},
 };
 
-/// The files that a job made, as long as they are there.
+/// The files that a job made, until their time is over.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn of(ctx: &Ctx, job: &Job) -> Result<Vec<StoredFile>, ApiError> {
     let files = job::files_of(&ctx.db, &[job.id]).await?;
-    Ok(files.into_iter().map(|(.., file)| file).collect())
+    let now = ctx.clock.now();
+    Ok(files.into_iter().filter(|(_, _, expires_at, _)| *expires_at > now).map(|(.., file)| file).collect())
 }
 
 /// The first of them.
