@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::fields::{is_to_come, words};
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
@@ -50,17 +51,14 @@ pub async fn adjust(
         let message = format!("amount is a whole number from -{ADJUST_MAX} to {ADJUST_MAX}, and not 0");
         return Err(ApiError::bad_request("invalid_amount", "amount", message));
     }
-    if expires_at.is_some_and(|at| at <= now || amount < 0) {
+    if expires_at.is_some_and(|at| !is_to_come(at, now) || amount < 0) {
         let message = "expires_at is a time to come, and only for tokens that are given";
         return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
     }
     if reason.trim().is_empty() {
         return Err(ApiError::bad_request("missing_field", "reason", "say why, for the books"));
     }
-    if reason.len() > REASON_LEN {
-        let message = format!("reason has 1 to {REASON_LEN} bytes");
-        return Err(ApiError::bad_request("invalid_text", "reason", message));
-    }
+    words("reason", &reason, REASON_LEN)?;
     if let Some(reference) = &reference {
         check_reference(reference)?;
     }
@@ -76,11 +74,7 @@ pub async fn adjust(
 /// # Errors
 /// 400 naming it.
 pub fn check_reference(reference: &str) -> Result<(), ApiError> {
-    if reference.trim().is_empty() || reference.len() > REFERENCE_LEN {
-        let message = format!("reference has 1 to {REFERENCE_LEN} bytes");
-        return Err(ApiError::bad_request("invalid_text", "reference", message));
-    }
-    Ok(())
+    words("reference", reference, REFERENCE_LEN)
 }
 
 /// What can be bought.

@@ -1,12 +1,13 @@
 //! API keys over HTTP: make, look, change, rotate, revoke. A secret is shown in the answer that makes it, and never again.
 
 use axum::{Json, extract::State};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::fields::is_to_come;
 use crate::{
     ApiError, Ctx,
     access::{By, Caller},
@@ -232,7 +233,7 @@ fn usual_scopes(caller: &account::Caller) -> Result<Permissions, ApiError> {
 }
 
 fn check_end(ctx: &Ctx, end: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
-    if end.is_some_and(|end| end <= ctx.clock.now() || end.year() > 9999) {
+    if end.is_some_and(|end| !is_to_come(end, ctx.clock.now())) {
         let message = "expires_at is a time to come";
         return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
     }

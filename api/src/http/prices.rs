@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::models;
+use super::{fields::words, models};
 use crate::{
     ApiError, Ctx,
     access::By,
@@ -67,10 +67,7 @@ pub async fn set(
     body: Body<NewPrice>,
 ) -> Result<Json<Value>, ApiError> {
     let reason = body.value.reason.clone();
-    if reason.trim().is_empty() || reason.len() > REASON_LEN {
-        let message = format!("reason has 1 to {REASON_LEN} bytes");
-        return Err(ApiError::bad_request("invalid_text", "reason", message));
-    }
+    words("reason", &reason, REASON_LEN)?;
     let rules = body.value.into_rules()?;
     let version = price::set(&ctx.db, &ctx.catalog, &model, &rules, &reason, &by, ctx.clock.now()).await?;
     tracing::info!(model, version = version.version, "price of {model} set by an operator");
