@@ -12,7 +12,8 @@ use axum::{
 };
 use chrono::TimeDelta;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::limit;
 use shared::{
@@ -38,6 +39,28 @@ pub struct ApiError {
     retry_after_secs: Option<u32>,
     /// Boxed, so that answers without errors stay small.
     rate: Option<Box<RateState>>,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What went wrong, for people.
+    message: String,
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field, parameter or header that is wrong, if it is one of them.
+    #[schema(required)]
+    param: Option<String>,
+    /// What went wrong, for programs; more may come.
+    code: &'static str,
 }
 
 impl ApiError {
@@ -131,6 +154,12 @@ impl ApiError {
             retry_after_secs: Some(u32::try_from(limit::whole_secs(retry_after)).unwrap_or(u32::MAX).max(1)),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limited", message)
         }
+    }
+
+    /// What it says.
+    pub fn body(&self) -> ErrorBody {
+        let Self { kind, code, message, param, .. } = self;
+        ErrorBody { error: ErrorDetail { message: message.clone(), kind, param: param.clone(), code } }
     }
 
     /// 500: our fault; the caller learns no more.
@@ -281,10 +310,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": {
-            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-        } });
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

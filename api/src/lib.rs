@@ -35,7 +35,7 @@ use shared::{
     wake::Wakes,
 };
 
-pub use error::ApiError;
+pub use error::{ApiError, ErrorBody};
 pub use limit::Limits;
 pub use people::People;
 pub use uploads::{UploadLimits, Uploads};
