@@ -14,6 +14,7 @@ pub mod limit;
 mod page;
 mod people;
 mod request;
+mod schema;
 mod sheet;
 pub mod uploads;
 

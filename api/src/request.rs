@@ -354,9 +354,10 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// Default and most entries of one page of a list.
-const PAGE_DEFAULT: i64 = 20;
-const PAGE_MAX: i64 = 100;
+/// Default of entries of one page of a list.
+pub const PAGE_DEFAULT: i64 = 20;
+/// Most entries of one page of a list.
+pub const PAGE_MAX: i64 = 100;
 
 /// The `limit` of a list.
 ///

@@ -3,6 +3,7 @@
 //! Text is trimmed; text that may be absent and is blank counts as absent. Names are one line, since they appear in mails and
 //! lists.
 
+use chrono::{DateTime, Datelike, Utc};
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
@@ -118,6 +119,20 @@ pub fn lines(param: &str, text: &str, longest: usize) -> Result<Option<String>, 
         return Err(ApiError::bad_request("invalid_text", param, message));
     }
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// Refuses text for the books that says nothing, or more than they hold.
+pub fn words(param: &str, text: &str, longest: usize) -> Result<(), ApiError> {
+    if text.trim().is_empty() || text.chars().count() > longest {
+        let message = format!("{param} has 1 to {longest} characters");
+        return Err(ApiError::bad_request("invalid_text", param, message));
+    }
+    Ok(())
+}
+
+/// Whether a time is still to come. Later than the year 9999 is never: RFC 3339 cannot write it.
+pub fn is_to_come(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    at > now && at.year() <= 9999
 }
 
 #[cfg(test)]

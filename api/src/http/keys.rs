@@ -1,21 +1,23 @@
 //! API keys over HTTP: make, look, change, rotate, revoke. A secret is shown in the answer that makes it, and never again.
 
 use axum::{Json, extract::State};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::fields::is_to_come;
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller},
-    page,
+    page::{List, Paging},
     request::{Body, PathId, Query, page_limit, present},
+    schema,
 };
 use shared::{
     account::{self, Key, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
-    id::KeyId,
+    id::{KeyId, UserId},
 };
 
 /// Longest name, in characters.
@@ -28,50 +30,81 @@ const GRACE_SECS_MAX: u32 = 7 * 24 * 60 * 60;
 const GRACE_SECS: u32 = 24 * 60 * 60;
 
 /// A key to be made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewApiKey)]
 pub struct NewKey {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     name: String,
+    /// What it may do, within what you may; absent: the usual scopes of a developer, without `api_keys:write`.
+    #[schema(value_type = Option<Vec<schema::Permission>>, min_items = 1)]
     scopes: Option<Vec<Permission>>,
+    /// When it ends; absent: never.
     expires_at: Option<DateTime<Utc>>,
+    /// The only models it may use; absent: all.
+    #[schema(min_items = 1, max_items = 200)]
     allowed_models: Option<Vec<String>>,
+    /// The only networks it may be used from; absent: all.
+    #[schema(value_type = Option<Vec<schema::Network>>, min_items = 1, max_items = 100)]
     allowed_ips: Option<Vec<Network>>,
     limits: Option<NewLimits>,
 }
 
 /// What a key may spend, in tokens; null is no limit, and what is absent stays as it is.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewApiKeyLimits)]
 pub struct NewLimits {
+    /// In a day of UTC.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     day: Option<Option<i64>>,
+    /// In a month of UTC.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     month: Option<Option<i64>>,
+    /// Over all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     total: Option<Option<i64>>,
 }
 
 /// What is to become of a key; what is absent stays.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyPatch)]
 pub struct KeyPatch {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     name: Option<String>,
+    /// What it may do.
+    #[schema(value_type = Option<Vec<schema::Permission>>, min_items = 1)]
     scopes: Option<Vec<Permission>>,
+    /// When it ends; null: never.
     #[serde(default, deserialize_with = "present")]
     expires_at: Option<Option<DateTime<Utc>>>,
+    /// The only models it may use; null: all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(min_items = 1, max_items = 200)]
     allowed_models: Option<Option<Vec<String>>>,
+    /// The only networks it may be used from; null: all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<schema::Network>>, min_items = 1, max_items = 100)]
     allowed_ips: Option<Option<Vec<Network>>>,
+    /// Null takes every limit away.
     #[serde(default, deserialize_with = "present")]
     limits: Option<Option<NewLimits>>,
 }
 
 /// How to rotate a key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyRotation)]
 pub struct Rotation {
+    /// How long the secret it has now goes on working.
     #[serde(default = "usual_grace")]
+    #[schema(maximum = 604_800, default = usual_grace)]
     grace_seconds: u32,
 }
 
@@ -79,13 +112,113 @@ fn usual_grace() -> u32 {
     GRACE_SECS
 }
 
+/// A key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub struct KeyView {
+    #[schema(value_type = schema::KeyId)]
+    id: KeyId,
+    #[schema(pattern = "^api_key$")]
+    object: &'static str,
+    /// What its owner calls it.
+    name: String,
+    /// How its secret begins.
+    prefix: String,
+    /// What it may do.
+    #[schema(value_type = Vec<schema::Permission>)]
+    scopes: Permissions,
+    /// The only models it may use; null is all.
+    #[schema(required)]
+    allowed_models: Option<Vec<String>>,
+    /// The only networks it may be used from; null is all.
+    #[schema(value_type = Option<Vec<schema::Network>>, required)]
+    allowed_ips: Option<Vec<Network>>,
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
+    limits: LimitsView,
+    /// What counts towards its limits; null when it has none.
+    #[schema(required)]
+    spent: Option<SpentView>,
+    /// When it ends.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    #[schema(required)]
+    last_used_at: Option<DateTime<Utc>>,
+    /// Until when the secret before the last rotation works.
+    #[schema(required)]
+    previous_secret_until: Option<DateTime<Utc>>,
+    /// Who made it.
+    #[schema(value_type = Option<schema::UserId>, required)]
+    created_by: Option<UserId>,
+    created_at: DateTime<Utc>,
+    /// When it was ended.
+    #[schema(required)]
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+/// What a key may spend, in tokens; null is no limit.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKeyLimits)]
+pub struct LimitsView {
+    /// In a day of UTC.
+    #[schema(required, minimum = 0)]
+    day: Option<i64>,
+    /// In a month of UTC.
+    #[schema(required, minimum = 0)]
+    month: Option<i64>,
+    /// Over all.
+    #[schema(required, minimum = 0)]
+    total: Option<i64>,
+}
+
+/// What a key's jobs hold or have been charged, in tokens.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKeySpent)]
+pub struct SpentView {
+    /// Today, in UTC.
+    #[schema(minimum = 0)]
+    day: i64,
+    /// This month.
+    #[schema(minimum = 0)]
+    month: i64,
+    /// Since it has a limit.
+    #[schema(minimum = 0)]
+    total: i64,
+}
+
+/// A key with its secret, which is shown this once.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyWithSecret)]
+pub struct KeyWithSecret {
+    #[serde(flatten)]
+    key: KeyView,
+    /// The whole key.
+    #[schema(pattern = "^kiln_")]
+    secret: String,
+}
+
 /// Makes a key.
+#[utoipa::path(
+    post,
+    path = "/v1/api-keys",
+    request_body = NewKey,
+    responses(
+        (status = 201, description = "The key, and its secret this once", body = KeyWithSecret),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key would do more than you may; `param` says with what",
+            body = ErrorBody
+        ),
+        (status = 409, description = "`api_key_revoked`: the key that asks has just been revoked", body = ErrorBody),
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<NewKey>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<KeyWithSecret>), ApiError> {
     let NewKey { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
     let limits = limits.unwrap_or_default();
     let terms = KeyTerms {
@@ -110,35 +243,69 @@ pub async fn create(
 }
 
 /// A page of the account's keys that have not been revoked, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/api-keys",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::KeyId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of keys", body = List<KeyView>))
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<KeyView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<KeyId>("after")?;
     query.finish()?;
     let keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
-    Ok(page::answer(keys, limit, |key| key.id, show_key))
+    Ok(Json(List::of(keys, limit, |key| key.id, show_key)))
 }
 
 /// One key.
+#[utoipa::path(
+    get,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, even one that was revoked", body = KeyView),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn show(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     Ok(Json(show_key(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?)))
 }
 
 /// Changes what a key may do.
+#[utoipa::path(
+    patch,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    request_body = KeyPatch,
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key would do more than you may; `param` says with what",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+        (status = 409, description = "`api_key_revoked`", body = ErrorBody),
+    )
+)]
 pub async fn change(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
     body: Body<KeyPatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let KeyPatch { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
     // Null takes every limit away.
     let NewLimits { day, month, total } = limits.map_or_else(NewLimits::default, |limits| {
@@ -163,13 +330,29 @@ pub async fn change(
 }
 
 /// Gives a key another secret.
+#[utoipa::path(
+    post,
+    path = "/v1/api-keys/{id}/rotate",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    request_body = Rotation,
+    responses(
+        (status = 200, description = "The key, and its new secret this once", body = KeyWithSecret),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key does more than you may",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+        (status = 409, description = "`api_key_revoked`", body = ErrorBody),
+    )
+)]
 pub async fn rotate(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
     body: Body<Rotation>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyWithSecret>, ApiError> {
     let seconds = body.value.grace_seconds;
     if seconds > GRACE_SECS_MAX {
         let message = format!("grace_seconds is between 0 and {GRACE_SECS_MAX}");
@@ -182,24 +365,52 @@ pub async fn rotate(
 }
 
 /// Ends a key of the account.
+#[utoipa::path(
+    delete,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, which has ended", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: it is an operator's key and does more than you may",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn revoke(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_key(&ctx.db, &caller, id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked");
     Ok(Json(show_key(key)))
 }
 
 /// Ends a key of any account, by an operator.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, which has ended", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: it is an operator's key",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn revoke_any(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_any_key(&ctx.db, Some(&caller), id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked by an operator");
     Ok(Json(show_key(key)))
@@ -232,7 +443,7 @@ fn usual_scopes(caller: &account::Caller) -> Result<Permissions, ApiError> {
 }
 
 fn check_end(ctx: &Ctx, end: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
-    if end.is_some_and(|end| end <= ctx.clock.now() || end.year() > 9999) {
+    if end.is_some_and(|end| !is_to_come(end, ctx.clock.now())) {
         let message = "expires_at is a time to come";
         return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
     }
@@ -272,20 +483,28 @@ fn check_limit(param: &'static str, limit: Option<i64>) -> Result<Option<i64>, A
     Ok(limit)
 }
 
-fn show_with(key: Key, secret: &SecretString) -> Value {
-    let mut view = show_key(key);
-    view["secret"] = json!(secret.expose_secret());
-    view
+fn show_with(key: Key, secret: &SecretString) -> KeyWithSecret {
+    KeyWithSecret { key: show_key(key), secret: secret.expose_secret().to_owned() }
 }
 
-fn show_key(key: Key) -> Value {
-    let spent =
-        key.spent.map(|spent| json!({ "day": spent.day, "month": spent.month, "total": spent.total }));
-    json!({
-        "id": key.id, "object": "api_key", "name": key.terms.name, "prefix": key.prefix, "scopes": key.terms.scopes,
-        "allowed_models": key.terms.allowed_models, "allowed_ips": key.terms.allowed_ips, "unit": "tokens",
-        "limits": key.terms.limits, "spent": spent, "expires_at": key.terms.expires_at,
-        "last_used_at": key.last_used_at, "previous_secret_until": key.previous_until, "created_by": key.created_by,
-        "created_at": key.created_at, "revoked_at": key.revoked_at,
-    })
+fn show_key(key: Key) -> KeyView {
+    let KeyTerms { name, scopes, expires_at, allowed_models, allowed_ips, limits } = key.terms;
+    KeyView {
+        id: key.id,
+        object: "api_key",
+        name,
+        prefix: key.prefix,
+        scopes,
+        allowed_models,
+        allowed_ips,
+        unit: "tokens",
+        limits: LimitsView { day: limits.day, month: limits.month, total: limits.total },
+        spent: key.spent.map(|spent| SpentView { day: spent.day, month: spent.month, total: spent.total }),
+        expires_at,
+        last_used_at: key.last_used_at,
+        previous_secret_until: key.previous_until,
+        created_by: key.created_by,
+        created_at: key.created_at,
+        revoked_at: key.revoked_at,
+    }
 }
