@@ -160,7 +160,7 @@ pub fn client_ip(ctx: &Ctx, headers: &HeaderMap, extensions: &Extensions) -> Res
     Ok(forwarded(headers, ctx.trusted_proxies).unwrap_or_else(|| peer.ip()).to_canonical())
 }
 
-/// What a request is called in the audit log. A caller may name it, at any length.
+/// What a request is called in the audit log, kept short whoever named it.
 pub fn request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     Some(id.chars().take(REQUEST_ID_LEN).collect())

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, bail};
 
 use crate::{
+    Origins,
     limit::{IP_REGISTRATIONS_PER_HOUR, IP_REQUESTS_PER_HOUR, Limits},
     uploads::{QUOTA_MEGABYTES, UploadLimits},
 };
@@ -28,6 +29,8 @@ pub struct Http {
     /// `KILN_UPLOAD_QUOTA_MEGABYTES`: how much the files that an account has sent in may take together. 0 is no limit.
     /// Default 2000.
     pub uploads: UploadLimits,
+    /// Read by [`cors_origins`].
+    pub cors: Origins,
 }
 
 impl Http {
@@ -45,8 +48,18 @@ impl Http {
                 parsed("KILN_IP_REGISTRATIONS_PER_HOUR", IP_REGISTRATIONS_PER_HOUR)?,
             ),
             uploads: UploadLimits::megabytes(parsed("KILN_UPLOAD_QUOTA_MEGABYTES", QUOTA_MEGABYTES)?),
+            cors: cors_origins()?,
         })
     }
+}
+
+/// `KILN_CORS_ORIGINS`: origins of pages that may use the API from a browser, separated by commas, such as
+/// `https://app.example.com`; `*` for all. Default none.
+///
+/// # Errors
+/// When one of them is none.
+pub fn cors_origins() -> anyhow::Result<Origins> {
+    parsed("KILN_CORS_ORIGINS", Origins::None)
 }
 
 /// What a deployment asks of and gives to people who are new.

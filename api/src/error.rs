@@ -5,6 +5,7 @@
 
 mod files;
 mod people;
+mod protocol;
 
 use axum::{
     Json,

@@ -187,7 +187,10 @@ fn counted(body: Body, held: Arc<AtomicI64>) -> Body {
             Ok(piece)
         }
     });
-    Body::from_stream(pieces)
+    // The reader takes a form for broken off when its first piece and its end come between two looks of one call: a pause
+    // between them as well.
+    let end = futures::stream::once(tokio::task::yield_now()).filter_map(|()| std::future::ready(None));
+    Body::from_stream(pieces.chain(end))
 }
 
 /// How a form gets on.

@@ -6,6 +6,7 @@
 pub mod access;
 mod access_token;
 pub mod config;
+mod cors;
 mod error;
 mod form;
 pub mod http;
@@ -35,6 +36,7 @@ use shared::{
     wake::Wakes,
 };
 
+pub use cors::Origins;
 pub use error::{ApiError, ErrorBody};
 pub use limit::Limits;
 pub use people::People;
@@ -86,6 +88,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How much may be sent in, and what is on its way.
     pub uploads: Uploads,
+    /// Which pages of other origins are let in.
+    pub cors: Origins,
     /// How many proxies of ours stand in front: so many entries of X-Forwarded-For are believed.
     pub trusted_proxies: usize,
     /// Whether webhooks may lead into private networks: for development.

@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
         metrics: Some(metrics),
         limits: settings.limits,
         uploads: Uploads::new(settings.uploads),
+        cors: settings.cors,
         trusted_proxies: settings.trusted_proxies,
         allow_private_addresses: settings.allow_private_addresses,
     });
@@ -64,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
         TcpListener::bind(settings.addr).await.with_context(|| format!("listen on {}", settings.addr))?;
     tracing::info!(addr = %settings.addr, "api is listening");
     let stop = process.clone();
-    http::serve(listener, ctx, async move { stop.stopping().await }).await?;
+    http::serve(listener, ctx, async move { stop.stopping().await }).await;
     process.finish().await;
     Ok(())
 }

@@ -254,6 +254,7 @@ impl Stack {
             metrics: Some(metrics),
             limits: api::Limits::default(),
             uploads: api::Uploads::new(api::UploadLimits::default()),
+            cors: api::config::cors_origins()?,
             trusted_proxies: 0,
             allow_private_addresses: true,
         });
@@ -263,9 +264,9 @@ impl Stack {
         let serving = api::http::serve(listener, door, async move { stop.stopping().await });
         println!("kiln is ready: {}  api key: {}", self.described.url, self.described.api_key);
         std::io::stdout().flush().context("write to standard output")?;
-        let served = serving.await;
+        serving.await;
         self.stop().await;
-        served
+        Ok(())
     }
 
     /// Webhooks, and mails: into a folder, unless a server for them is set.

@@ -29,6 +29,7 @@ pub mod schedule;
 pub mod seal;
 pub mod storage;
 pub mod telemetry;
+pub mod trace;
 pub mod upload;
 pub mod usage;
 pub mod wake;

@@ -34,6 +34,8 @@ pub struct Due {
     pub tries: i16,
     /// When the job ended.
     pub created_at: DateTime<Utc>,
+    /// Trace context of the job's submit.
+    pub traceparent: Option<String>,
     /// What the endpoint checks signatures with, sealed; `None` for one that was deleted or disabled.
     pub secret: Option<Vec<u8>>,
     /// The same from before its last rotation, as long as that counts.

@@ -31,7 +31,7 @@ with recursive lanes as (
         where n.account_id = l.account_id and notice_lane(n.endpoint_id, n.target) = l.lane
           and n.status = 'pending' and n.run_at <= $1
         order by n.run_at, n.id
-        limit 2 * $5
+        limit 2 * $5::bigint
     ) n
     where l.run_at <= $1
 ), in_lane as (
@@ -57,6 +57,8 @@ with recursive lanes as (
 -- deleted or disabled there is no secret.
 select n.id as "id!: _", n.lease_token as "token!: _", n.job_id as "job!: _", n.account_id as "account!: _", n.event as "event!",
        n.endpoint_id as "endpoint: _", coalesce(e.url, n.target) as "target!", n.tries as "tries!", n.created_at as "created_at!",
-       e.secret as "secret?", case when e.previous_until > $1 then e.previous_secret end as "previous_secret?"
+       j.traceparent as "traceparent?", e.secret as "secret?",
+       case when e.previous_until > $1 then e.previous_secret end as "previous_secret?"
 from leased n
 left join webhook_endpoints e on e.id = n.endpoint_id and e.disabled_at is null
+left join jobs j on j.id = n.job_id

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Pace, Sim,
     fault::{Fault, Kind, Rule},
+    interference::lock,
     ledger::{Counts, Filter, Op, Provider},
     task::Task,
 };
@@ -98,6 +99,7 @@ pub(crate) async fn set_pace(State(sim): State<Sim>, Json(pace): Json<Pace>) -> 
 pub(crate) async fn reset(State(sim): State<Sim>) -> StatusCode {
     sim.faults().clear();
     sim.ledger().clear();
+    lock(&sim.traces).clear();
     sim.set_pace(sim.first_pace);
     sim.tasks.clear().await;
     StatusCode::NO_CONTENT

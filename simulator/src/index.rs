@@ -25,7 +25,7 @@ CONTROL
   GET    /control/faults    DELETE /control/faults
   GET    /control/submits?provider=&contains=     what was asked for, and how much of it would be billed
   GET    /control/requests?provider=&contains=    how many requests of each op
-  GET    /control/tasks
+  GET    /control/tasks     GET /control/traces   which requests said by `traceparent` what they are part of
   POST   /control/pace      {\"after_polls\": n} or {\"after_seconds\": s}
   POST   /control/reset     GET /health
 

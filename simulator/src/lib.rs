@@ -25,6 +25,7 @@ mod progress;
 mod seed;
 mod stream;
 mod task;
+mod traces;
 mod vendors;
 mod wire;
 
@@ -40,12 +41,13 @@ use anyhow::Context as _;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::{fault::FaultBook, ledger::Ledger, task::TaskStore};
+use crate::{fault::FaultBook, ledger::Ledger, task::TaskStore, traces::Traces};
 
 /// The most a request may weigh: the largest vendor limit (25 MB of audio) and room for the form around it.
 const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -73,6 +75,7 @@ pub enum Pace {
 struct Simulator {
     faults: Mutex<FaultBook>,
     ledger: Mutex<Ledger>,
+    traces: Mutex<Traces>,
     tasks: TaskStore,
     pace: Mutex<Pace>,
     first_pace: Pace,
@@ -93,6 +96,7 @@ pub async fn serve(
     let simulator = Arc::new(Simulator {
         faults: Mutex::default(),
         ledger: Mutex::default(),
+        traces: Mutex::default(),
         tasks,
         pace: Mutex::new(options.pace),
         first_pace: options.pace,
@@ -115,8 +119,10 @@ fn routes(simulator: Sim) -> Router {
         .route("/control/submits", get(control::submits))
         .route("/control/requests", get(control::requests))
         .route("/control/tasks", get(control::tasks))
+        .route("/control/traces", get(traces::list))
         .route("/control/pace", post(control::set_pace))
         .route("/control/reset", post(control::reset))
+        .layer(middleware::from_fn_with_state(simulator.clone(), traces::note))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .with_state(simulator)
 }

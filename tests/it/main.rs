@@ -19,6 +19,7 @@ mod fallback;
 mod files;
 mod flow;
 mod grants;
+mod hygiene;
 mod interleavings;
 mod key_grants;
 mod keys;

@@ -15,6 +15,10 @@ use nix::{
 use serde_json::{Value, json};
 use shared::id::JobId;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{Account, Child, Database, Stack, binary, eventually, scalar};
 
@@ -175,6 +179,66 @@ async fn a_worker_told_to_stop_in_a_long_job_leaves_it_to_the_next_without_a_sec
     assert_eq!((job["status"].as_str(), job["attempts"].as_i64()), (Some("succeeded"), Some(1)), "{job}");
     assert_eq!(stack.simulator.paid("long").await, 1);
     second.stop().await;
+    stack.check().await;
+    stack.process.finish().await;
+    stack.db.close().await;
+    database.drop_now().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_told_to_stop_ends_what_is_under_way_and_takes_nothing_new() {
+    let database = Database::create().await;
+    let stack = Stack::on(&database.url).await;
+    let api = stack.start("api");
+    stack.ready().await;
+    let alice = stack.account(1_000_000).await;
+    // Somebody watches a job, and half of a request has come.
+    let watched = alice.submit("gpt-4o-mini", json!({ "prompt": "watched" })).await;
+    let url = format!("{}/v1/jobs/{watched}/events", alice.base);
+    let mut events = alice.http.get(url).bearer_auth(&alice.key).send().await.expect("watch");
+    events.chunk().await.expect("the stream begins").expect("with the job as it stands");
+    let order = json!({ "model": "gpt-4o-mini", "input": { "prompt": "in two halves" } });
+    let body = order.to_string();
+    let (first, second) = body.split_at(body.len() / 2);
+    let mut half = TcpStream::connect(alice.base.trim_start_matches("http://")).await.expect("connect");
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nhost: kiln\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        alice.key,
+        body.len()
+    );
+    half.write_all(head.as_bytes()).await.expect("send the head");
+    let mut go_on = [0; 25];
+    half.read_exact(&mut go_on).await.expect("the body is waited for");
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    half.write_all(first.as_bytes()).await.expect("send the first half");
+
+    api.signal(Signal::SIGTERM);
+    let ready = format!("{}/health/ready", alice.base);
+    eventually("it says that it is not ready", async || {
+        let asked = alice.http.get(&ready).send().await;
+        asked.is_ok_and(|answer| answer.status().as_u16() == 503)
+    })
+    .await;
+    assert_eq!(alice.get("/health/live").await.status, 200);
+    let refused = alice.post("/v1/jobs", order).await;
+    assert_eq!(refused.error(), (503, "unavailable", "none"));
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(refused.headers["connection"], "close");
+    events.text().await.expect("the stream ends as streams do");
+    half.write_all(second.as_bytes()).await.expect("send the second half");
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).await.expect("an answer to its end");
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    api.ended().await;
+
+    let text = stack.start("text");
+    eventually("both jobs end", async || {
+        let open: i64 = scalar(&stack.db, "select count(*) from queue").await;
+        open == 0
+    })
+    .await;
+    text.stop().await;
     stack.check().await;
     stack.process.finish().await;
     stack.db.close().await;

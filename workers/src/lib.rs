@@ -23,6 +23,7 @@ pub mod providers;
 mod result;
 pub mod run;
 pub mod runtime;
+mod trace;
 
 use std::sync::{
     Arc,

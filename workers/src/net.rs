@@ -13,6 +13,7 @@ use reqwest::{
     redirect::Policy,
 };
 
+use crate::trace;
 use shared::address::{check_url, is_public};
 
 /// Longest wait for a connection.
@@ -94,9 +95,9 @@ impl Web {
         Ok(self.files.get(check_url(url, self.allow_private)?))
     }
 
-    /// Begins to read a vendor's file, which may need `headers`, such as a key of ours. They are for the host of `url`: where it
-    /// sends us on to another, that one does not get them. Vendors whose address an operator has set are not strangers, wherever
-    /// they are.
+    /// Begins to read a vendor's file, which may need `headers`, such as a key of ours. They and the trace are for the host of
+    /// `url`: where it sends us on to another, that one does not get them. Vendors whose address an operator has set are not
+    /// strangers, wherever they are.
     ///
     /// # Errors
     /// What went wrong, without the URL, which may be signed.
@@ -112,8 +113,11 @@ impl Web {
         for _ in 0..=REDIRECTS {
             let client = if self.is_vendors(&url) { &self.vendors } else { &self.hooks };
             let mut request = client.get(url.clone()).timeout(timeout);
-            for (name, value) in headers.iter().filter(|_| url.origin() == first.origin()) {
-                request = request.header(name, value);
+            if url.origin() == first.origin() {
+                request = trace::sign(request);
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
             }
             let response = request.send().await.map_err(failed)?;
             let Some(next) = redirect(&response).map_err(FetchError::Failed)? else { return Ok(response) };

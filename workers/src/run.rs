@@ -20,6 +20,7 @@ use crate::{
     outcome::{self, Outcome, Way, backoff},
     providers::{AfterAmbiguity, Artifacts, Provider},
     result::{self, ResultError},
+    trace,
 };
 use shared::{
     catalog::Route,
@@ -109,7 +110,7 @@ pub async fn run_job(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if claimed.cancel_requested {
         return cancel(ctx, claimed).await;
     }
-    match advance(ctx, claimed).await {
+    match trace::within(claimed.trace(), Box::pin(advance(ctx, claimed))).await {
         Ok(outcome) => settle(ctx, claimed, outcome).await,
         Err(Lost) => Ended::Stale,
     }
@@ -120,7 +121,8 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
     if let Ok(Some(Checkpoint::Pending { provider_ref, .. })) = &claimed.checkpoint
         && let Some(desk) = Desk::of_task(ctx, claimed)
     {
-        match tokio::time::timeout(CANCEL_TIMEOUT, desk.cancel(ctx, claimed, provider_ref)).await {
+        let asked = trace::within(claimed.trace(), desk.cancel(ctx, claimed, provider_ref));
+        match tokio::time::timeout(CANCEL_TIMEOUT, asked).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(job.id = %claimed.job(), %error, "provider not canceled"),
             Err(_) => tracing::warn!(job.id = %claimed.job(), "provider gave no word on a cancel"),

@@ -171,7 +171,8 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
 /// worker on one task, so each run gets a task of its own, or one core would be all they have.
 async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<(), Infallible> {
     let job = work.claimed.job();
-    let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, traceparent = work.claimed.traceparent);
+    let trace = work.claimed.trace().map(|trace| trace.id());
+    let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, trace.id = trace);
     let ctx = Ctx { paying: Paying::default(), ..(*ctx).clone() };
     let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
     match run {

@@ -2,10 +2,16 @@
 
 use std::str::FromStr;
 
-use axum::{Json, body::Bytes, extract::State};
+use axum::{
+    Json,
+    extract::{Request, State},
+};
 use serde_json::{Value, json};
 
-use crate::{ApiError, Ctx, request::PathId};
+use crate::{
+    ApiError, Ctx,
+    request::{PathId, read},
+};
 use shared::{id::JobId, job, wake::Wake};
 
 /// The last part of an address that [`job::Doorbell::url`] made.
@@ -28,11 +34,12 @@ impl FromStr for Bell {
 pub async fn ring(
     State(ctx): State<Ctx>,
     PathId(bell): PathId<Bell>,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<Value>, ApiError> {
     if !ctx.doorbell.knows(bell.job, &bell.word) {
         return Err(ApiError::not_found("not_found", None, "no such callback"));
     }
+    let body = read(request, &ctx).await?;
     if let Some(pool) = job::ring(&ctx.db, bell.job, ctx.clock.now()).await? {
         tracing::debug!(job.id = %bell.job, "the provider of {} rang", bell.job);
         ctx.wakes.send(Wake::Pool(pool));

@@ -10,7 +10,7 @@ use std::{
 
 use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use utoipa_swagger_ui::Config;
 
 use crate::{ApiError, request::PathId};
@@ -82,13 +82,6 @@ pub async fn asset(PathId(name): PathId<String>) -> Result<Response, ApiError> {
 }
 
 fn guarded(mut response: Response) -> Response {
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("x-robots-tag"), "noindex"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }

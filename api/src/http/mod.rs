@@ -8,6 +8,7 @@ mod auth;
 mod auth_view;
 mod billing;
 mod callbacks;
+mod connections;
 mod deliveries;
 mod docs;
 mod endpoints;
@@ -18,6 +19,7 @@ mod health;
 mod jobs;
 mod key_view;
 mod keys;
+mod layers;
 mod members;
 mod models;
 mod openapi;
@@ -32,6 +34,7 @@ mod retry;
 mod roster;
 mod route;
 mod routing;
+mod socket;
 mod submission;
 mod telemetry;
 mod transactions;
@@ -39,9 +42,8 @@ mod upload;
 mod usage;
 mod webhooks;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::Context;
 use axum::{
     Extension, Router,
     extract::DefaultBodyLimit,
@@ -50,19 +52,15 @@ use axum::{
 };
 use http::HeaderName;
 use tokio::net::TcpListener;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-};
 
 use crate::{
     ApiError, Ctx,
     access::{self, Access},
-    limit,
     request::{BodyLimit, JOB_BODY_LIMIT_BYTES},
     uploads::FORM_BYTES_MAX,
 };
-use route::{Route, api};
+use connections::Patience;
+use route::{Route, documented};
 use shared::account::Permission;
 
 pub use openapi::document;
@@ -75,162 +73,131 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// then nothing must not keep the process.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Every route, who may use it, and the handler that answers and says what it answers.
+/// Every route, and who may use it.
 fn routes() -> Vec<Route> {
     use Access::{Known, Needs, Person, Public};
     use Permission as P;
-    vec![
-        Route::post("/v1/jobs", Needs(P::JobsWrite), api!(jobs::create)).with_body(JOB_BODY_LIMIT_BYTES),
-        Route::get("/v1/jobs", Needs(P::JobsRead), api!(jobs::list)),
-        Route::post("/v1/jobs/quote", Needs(P::JobsWrite), api!(jobs::quote)).with_body(JOB_BODY_LIMIT_BYTES),
-        Route::get("/v1/jobs/{id}", Needs(P::JobsRead), api!(jobs::show)),
-        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), api!(jobs::events)),
-        Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), api!(jobs::cancel)),
-        Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), api!(retry::retry)),
-        Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), api!(feedback::give)),
-        Route::post("/v1/callbacks/{id}", Public, api!(callbacks::ring)),
-        Route::post("/v1/files", Needs(P::JobsWrite), api!(files::create)).with_body(FORM_BYTES_MAX),
-        Route::get("/v1/files", Needs(P::JobsRead), api!(files::list)),
-        Route::get("/v1/files/{id}", Needs(P::JobsRead), api!(files::show)),
-        Route::get("/v1/files/{id}/content", Needs(P::JobsRead), api!(files::content)),
-        Route::delete("/v1/files/{id}", Needs(P::JobsWrite), api!(files::remove)),
-        Route::post("/v1/webhook-endpoints", Needs(P::WebhooksWrite), api!(endpoints::create)),
-        Route::get("/v1/webhook-endpoints", Needs(P::WebhooksRead), api!(endpoints::list)),
-        Route::get("/v1/webhook-endpoints/public-key", Public, api!(endpoints::public_key)),
-        Route::get("/v1/webhook-endpoints/{id}", Needs(P::WebhooksRead), api!(endpoints::show)),
-        Route::patch("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), api!(endpoints::change)),
-        Route::delete("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), api!(endpoints::delete)),
-        Route::post("/v1/webhook-endpoints/{id}/rotate", Needs(P::WebhooksWrite), api!(endpoints::rotate)),
-        Route::post("/v1/webhook-endpoints/{id}/test", Needs(P::WebhooksWrite), api!(endpoints::test)),
-        Route::get("/v1/webhook-deliveries", Needs(P::WebhooksRead), api!(deliveries::list)),
-        Route::get("/v1/webhook-deliveries/{id}", Needs(P::WebhooksRead), api!(deliveries::show)),
-        Route::post("/v1/webhook-deliveries/{id}/replay", Needs(P::WebhooksWrite), api!(deliveries::replay)),
-        Route::get("/v1/models", Known, api!(models::list)),
-        Route::get("/v1/models/{id}", Known, api!(models::show)),
-        Route::get("/v1/billing/balance", Needs(P::BillingRead), api!(billing::balance)),
-        Route::get("/v1/billing/transactions", Needs(P::BillingRead), api!(transactions::list)),
-        Route::get("/v1/billing/grants", Needs(P::BillingRead), api!(billing::grants)),
-        Route::get("/v1/billing/subscriptions", Needs(P::BillingRead), api!(billing::subscriptions)),
-        Route::get("/v1/usage", Needs(P::UsageRead), api!(usage::report)),
-        Route::get("/v1/plans", Public, api!(billing::plans)),
-        Route::get("/v1/admin/accounts", Needs(P::AdminAccountsRead), api!(admin::accounts)),
-        Route::get("/v1/admin/accounts/{id}", Needs(P::AdminAccountsRead), api!(admin::account)),
-        Route::patch("/v1/admin/accounts/{id}", Needs(P::AdminTermsWrite), api!(admin::patch_terms)),
-        Route::put("/v1/admin/accounts/{id}/status", Needs(P::AdminAccountsWrite), api!(admin::set_status)),
-        Route::post(
-            "/v1/admin/accounts/{id}/subscriptions",
-            Needs(P::AdminTokensWrite),
-            api!(admin::subscribe),
-        ),
-        Route::get("/v1/admin/reports/margin", Needs(P::AdminReportsRead), api!(reports::margin)),
-        Route::get("/v1/admin/reports/feedback", Needs(P::AdminReportsRead), api!(reports::feedback)),
-        Route::get("/v1/admin/prices", Needs(P::AdminPricesRead), api!(prices::list)),
-        Route::get("/v1/admin/prices/{model}", Needs(P::AdminPricesRead), api!(prices::history)),
-        Route::put("/v1/admin/prices/{model}", Needs(P::AdminPricesWrite), api!(prices::set)),
-        Route::post("/v1/billing/balance", Needs(P::AdminTokensWrite), api!(billing::adjust)),
-        Route::post("/v1/auth/register", Public, api!(auth::register)),
-        Route::get("/v1/auth/verify", Public, api!(pages::verify)),
-        Route::post("/v1/auth/verify", Public, api!(auth::verify)),
-        Route::post("/v1/auth/verify/resend", Public, api!(auth::resend)),
-        Route::post("/v1/auth/login", Public, api!(auth::login)),
-        Route::post("/v1/auth/refresh", Public, api!(auth::refresh)),
-        Route::post("/v1/auth/logout", Person, api!(auth::logout)),
-        Route::get("/v1/auth/password/forgot", Public, api!(pages::forgot)),
-        Route::post("/v1/auth/password/forgot", Public, api!(password::forgot)),
-        Route::get("/v1/auth/password/reset", Public, api!(pages::reset)),
-        Route::post("/v1/auth/password/reset", Public, api!(password::reset)),
-        Route::post("/v1/auth/password/change", Person, api!(password::change)),
-        Route::get("/v1/auth/invitations/accept", Public, api!(pages::accept)),
-        Route::post("/v1/auth/invitations/accept", Public, api!(auth::accept)),
-        Route::get("/v1/me", Person, api!(account::me)),
-        Route::patch("/v1/me", Person, api!(account::rename)),
-        Route::get("/v1/me/sessions", Person, api!(account::sessions)),
-        Route::delete("/v1/me/sessions/{id}", Person, api!(account::end_session)),
-        Route::get("/v1/account", Needs(P::AccountRead), api!(account::show)),
-        Route::patch("/v1/account", Needs(P::AccountWrite), api!(account::change)),
-        Route::get("/v1/account/preferences", Needs(P::AccountRead), api!(preferences::show)),
-        Route::put("/v1/account/preferences", Needs(P::AccountWrite), api!(preferences::set)),
-        Route::get("/v1/account/consents", Person, api!(account::consents)),
-        Route::post("/v1/account/consents", Person, api!(account::consent)),
-        Route::get("/v1/account/users", Needs(P::UsersRead), api!(members::list)),
-        Route::post("/v1/account/users", Needs(P::UsersWrite), api!(members::invite)),
-        Route::post("/v1/account/users/bulk", Needs(P::UsersWrite), api!(members::invite_all))
+    documented![
+        Route::post("/v1/jobs", Needs(P::JobsWrite), jobs::create).with_body(JOB_BODY_LIMIT_BYTES),
+        Route::get("/v1/jobs", Needs(P::JobsRead), jobs::list),
+        Route::post("/v1/jobs/quote", Needs(P::JobsWrite), jobs::quote).with_body(JOB_BODY_LIMIT_BYTES),
+        Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
+        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
+        Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
+        Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), retry::retry),
+        Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), feedback::give),
+        Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
+        Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX).unhurried(),
+        Route::get("/v1/files", Needs(P::JobsRead), files::list),
+        Route::get("/v1/files/{id}", Needs(P::JobsRead), files::show),
+        Route::get("/v1/files/{id}/content", Needs(P::JobsRead), files::content),
+        Route::delete("/v1/files/{id}", Needs(P::JobsWrite), files::remove),
+        Route::post("/v1/webhook-endpoints", Needs(P::WebhooksWrite), endpoints::create),
+        Route::get("/v1/webhook-endpoints", Needs(P::WebhooksRead), endpoints::list),
+        Route::get("/v1/webhook-endpoints/public-key", Public, endpoints::public_key),
+        Route::get("/v1/webhook-endpoints/{id}", Needs(P::WebhooksRead), endpoints::show),
+        Route::patch("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::change),
+        Route::delete("/v1/webhook-endpoints/{id}", Needs(P::WebhooksWrite), endpoints::delete),
+        Route::post("/v1/webhook-endpoints/{id}/rotate", Needs(P::WebhooksWrite), endpoints::rotate),
+        Route::post("/v1/webhook-endpoints/{id}/test", Needs(P::WebhooksWrite), endpoints::test),
+        Route::get("/v1/webhook-deliveries", Needs(P::WebhooksRead), deliveries::list),
+        Route::get("/v1/webhook-deliveries/{id}", Needs(P::WebhooksRead), deliveries::show),
+        Route::post("/v1/webhook-deliveries/{id}/replay", Needs(P::WebhooksWrite), deliveries::replay),
+        Route::get("/v1/models", Known, models::list),
+        Route::get("/v1/models/{id}", Known, models::show),
+        Route::get("/v1/billing/balance", Needs(P::BillingRead), billing::balance),
+        Route::get("/v1/billing/transactions", Needs(P::BillingRead), transactions::list),
+        Route::get("/v1/billing/grants", Needs(P::BillingRead), billing::grants),
+        Route::get("/v1/billing/subscriptions", Needs(P::BillingRead), billing::subscriptions),
+        Route::get("/v1/usage", Needs(P::UsageRead), usage::report),
+        Route::get("/v1/plans", Public, billing::plans),
+        Route::get("/v1/admin/accounts", Needs(P::AdminAccountsRead), admin::accounts),
+        Route::get("/v1/admin/accounts/{id}", Needs(P::AdminAccountsRead), admin::account),
+        Route::patch("/v1/admin/accounts/{id}", Needs(P::AdminTermsWrite), admin::patch_terms),
+        Route::put("/v1/admin/accounts/{id}/status", Needs(P::AdminAccountsWrite), admin::set_status),
+        Route::post("/v1/admin/accounts/{id}/subscriptions", Needs(P::AdminTokensWrite), admin::subscribe),
+        Route::get("/v1/admin/reports/margin", Needs(P::AdminReportsRead), reports::margin),
+        Route::get("/v1/admin/reports/feedback", Needs(P::AdminReportsRead), reports::feedback),
+        Route::get("/v1/admin/prices", Needs(P::AdminPricesRead), prices::list),
+        Route::get("/v1/admin/prices/{model}", Needs(P::AdminPricesRead), prices::history),
+        Route::put("/v1/admin/prices/{model}", Needs(P::AdminPricesWrite), prices::set),
+        Route::post("/v1/billing/balance", Needs(P::AdminTokensWrite), billing::adjust),
+        Route::post("/v1/auth/register", Public, auth::register),
+        Route::get("/v1/auth/verify", Public, pages::verify),
+        Route::post("/v1/auth/verify", Public, auth::verify),
+        Route::post("/v1/auth/verify/resend", Public, auth::resend),
+        Route::post("/v1/auth/login", Public, auth::login),
+        Route::post("/v1/auth/refresh", Public, auth::refresh),
+        Route::post("/v1/auth/logout", Person, auth::logout),
+        Route::get("/v1/auth/password/forgot", Public, pages::forgot),
+        Route::post("/v1/auth/password/forgot", Public, password::forgot),
+        Route::get("/v1/auth/password/reset", Public, pages::reset),
+        Route::post("/v1/auth/password/reset", Public, password::reset),
+        Route::post("/v1/auth/password/change", Person, password::change),
+        Route::get("/v1/auth/invitations/accept", Public, pages::accept),
+        Route::post("/v1/auth/invitations/accept", Public, auth::accept),
+        Route::get("/v1/me", Person, account::me),
+        Route::patch("/v1/me", Person, account::rename),
+        Route::get("/v1/me/sessions", Person, account::sessions),
+        Route::delete("/v1/me/sessions/{id}", Person, account::end_session),
+        Route::get("/v1/account", Needs(P::AccountRead), account::show),
+        Route::patch("/v1/account", Needs(P::AccountWrite), account::change),
+        Route::get("/v1/account/preferences", Needs(P::AccountRead), preferences::show),
+        Route::put("/v1/account/preferences", Needs(P::AccountWrite), preferences::set),
+        Route::get("/v1/account/consents", Person, account::consents),
+        Route::post("/v1/account/consents", Person, account::consent),
+        Route::get("/v1/account/users", Needs(P::UsersRead), members::list),
+        Route::post("/v1/account/users", Needs(P::UsersWrite), members::invite),
+        Route::post("/v1/account/users/bulk", Needs(P::UsersWrite), members::invite_all)
             .with_body(roster::BYTES_MAX),
-        Route::patch("/v1/account/users/{id}", Needs(P::UsersWrite), api!(members::change_role)),
-        Route::delete("/v1/account/users/{id}", Needs(P::UsersWrite), api!(members::remove)),
-        Route::delete("/v1/account/invitations/{id}", Needs(P::UsersWrite), api!(members::revoke_invitation)),
-        Route::post("/v1/api-keys", Needs(P::KeysWrite), api!(keys::create)),
-        Route::get("/v1/api-keys", Needs(P::KeysRead), api!(keys::list)),
-        Route::get("/v1/api-keys/{id}", Needs(P::KeysRead), api!(keys::show)),
-        Route::patch("/v1/api-keys/{id}", Needs(P::KeysWrite), api!(keys::change)),
-        Route::post("/v1/api-keys/{id}/rotate", Needs(P::KeysWrite), api!(keys::rotate)),
-        Route::delete("/v1/api-keys/{id}", Needs(P::KeysWrite), api!(keys::revoke)),
-        Route::delete("/v1/admin/api-keys/{id}", Needs(P::AdminKeysWrite), api!(keys::revoke_any)),
+        Route::patch("/v1/account/users/{id}", Needs(P::UsersWrite), members::change_role),
+        Route::delete("/v1/account/users/{id}", Needs(P::UsersWrite), members::remove),
+        Route::delete("/v1/account/invitations/{id}", Needs(P::UsersWrite), members::revoke_invitation),
+        Route::post("/v1/api-keys", Needs(P::KeysWrite), keys::create),
+        Route::get("/v1/api-keys", Needs(P::KeysRead), keys::list),
+        Route::get("/v1/api-keys/{id}", Needs(P::KeysRead), keys::show),
+        Route::patch("/v1/api-keys/{id}", Needs(P::KeysWrite), keys::change),
+        Route::post("/v1/api-keys/{id}/rotate", Needs(P::KeysWrite), keys::rotate),
+        Route::delete("/v1/api-keys/{id}", Needs(P::KeysWrite), keys::revoke),
+        Route::delete("/v1/admin/api-keys/{id}", Needs(P::AdminKeysWrite), keys::revoke_any),
         Route::put(
             "/v1/admin/users/{id}/operator-role",
             Needs(P::AdminOperatorsWrite),
-            api!(admin::set_operator_role),
+            admin::set_operator_role,
         ),
-        Route::get("/v1/account/audit-log", Needs(P::AuditRead), api!(audit::list)),
-        Route::post("/v1/account/exports", Needs(P::AccountExport), api!(privacy::order_export)),
-        Route::get("/v1/account/exports", Needs(P::AccountExport), api!(privacy::exports)),
-        Route::get("/v1/account/exports/{id}", Needs(P::AccountExport), api!(privacy::export)),
-        Route::post("/v1/account/erasure", Needs(P::AccountErase), api!(privacy::erase)),
-        Route::get("/v1/admin/audit-log", Needs(P::AdminAuditRead), api!(audit::list_all)),
-        Route::get("/health/live", Public, api!(health::live)),
-        Route::get("/health/ready", Public, api!(health::ready)),
-        Route::get("/health/dependencies", Public, api!(health::dependencies)),
-        Route::get("/metrics", Public, api!(health::metrics)),
-        Route::get("/openapi.json", Public, api!(openapi::show)),
-        Route::get("/docs", Public, api!(docs::page)),
-        Route::get("/docs/{file}", Public, api!(docs::asset)),
+        Route::get("/v1/account/audit-log", Needs(P::AuditRead), audit::list),
+        Route::post("/v1/account/exports", Needs(P::AccountExport), privacy::order_export),
+        Route::get("/v1/account/exports", Needs(P::AccountExport), privacy::exports),
+        Route::get("/v1/account/exports/{id}", Needs(P::AccountExport), privacy::export),
+        Route::post("/v1/account/erasure", Needs(P::AccountErase), privacy::erase),
+        Route::get("/v1/admin/audit-log", Needs(P::AdminAuditRead), audit::list_all),
+        Route::get("/health/live", Public, health::live),
+        Route::get("/health/ready", Public, health::ready),
+        Route::get("/health/dependencies", Public, health::dependencies),
+        Route::get("/metrics", Public, health::metrics),
+        Route::get("/openapi.json", Public, openapi::show),
+        Route::get("/docs", Public, docs::page),
+        Route::get("/docs/{file}", Public, docs::asset),
     ]
 }
 
 /// The API as a service.
 pub fn router(ctx: Ctx) -> Router {
     let guarded = routes().into_iter().fold(Router::new(), |router, route| {
+        let within = middleware::from_fn_with_state(route.answer_limit, layers::within);
         let guard = middleware::from_fn_with_state((ctx.clone(), route.access), access::guard);
         let limit = (DefaultBodyLimit::max(route.body_limit), Extension(BodyLimit(route.body_limit)));
-        router.route(route.path, route.handler.layer((guard, limit)))
+        router.route(route.path, route.handler.layer((within, guard, limit)))
     });
-    guarded
+    let routes = guarded
         .fallback(|| async { ApiError::not_found("not_found", None, "no such path") })
-        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
-        .layer(middleware::from_fn_with_state(ctx.clone(), limit::requests))
-        .layer(middleware::from_fn(telemetry::observe))
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .with_state(ctx)
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    layers::around(routes, &ctx).with_state(ctx)
 }
 
 /// Serves until `shutdown` completes and the requests under way are answered, or have had their time.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    ctx: Ctx,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
-    let (told, stopping) = tokio::sync::oneshot::channel();
-    let served = axum::serve(listener, router(ctx).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            // Nobody listens any more when the server has ended by itself.
-            told.send(()).ok();
-        });
-    tokio::select! {
-        served = served => served.context("serve HTTP"),
-        () = async {
-            drop(stopping.await);
-            tokio::time::sleep(DRAIN).await;
-        } => {
-            tracing::warn!("requests were still under way when the time to stop had come");
-            Ok(())
-        }
-    }
+pub async fn serve(listener: TcpListener, ctx: Ctx, shutdown: impl Future<Output = ()> + Send + 'static) {
+    connections::serve(listener, router(ctx), Patience::draining(DRAIN), shutdown).await;
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use shared::{
     id::JobId,
     job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Webhook, Wishes},
     price::Quote,
+    trace::{TRACEPARENT, Trace},
 };
 
 /// Most pairs of metadata, and the longest key and value.
@@ -167,7 +168,7 @@ impl NewJob {
             sending: sending(headers, caller, &body_hash),
             idempotency: idempotency(headers, body_hash)?,
             descent: self.descent,
-            traceparent: traceparent(headers),
+            traceparent: Some(trace(headers).to_string()),
             request_hash: (self.cacheable(start_at, &wishes) && model.is_cacheable(&self.input))
                 .then(|| Sha256::digest(json!([self.model, self.input]).to_string()).to_vec()),
             webhook: self.webhook.map(|webhook| webhook.check(ctx.allow_private_addresses)).transpose()?,
@@ -300,23 +301,13 @@ pub fn sending(headers: &HeaderMap, caller: &Caller, body_hash: &[u8]) -> Option
     Some(Sending::new(caller.actor, body_hash, count > 0))
 }
 
-/// The trace context, if it has the form of W3C Trace Context level 1; any other is dropped, as that standard says.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let parts: Vec<_> = text.split('-').collect();
-    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let is_nothing = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let well_formed = parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(|part| part.bytes().all(is_hex))
-        && parts[0] != "ff"
-        && !is_nothing(parts[1])
-        && !is_nothing(parts[2]);
-    well_formed.then(|| text.to_owned())
+/// The trace that a request is part of, or a new one.
+fn trace(headers: &HeaderMap) -> Trace {
+    Trace::of_request(headers.get_all(TRACEPARENT).iter().map(HeaderValue::as_bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::{prelude::*, test_runner::Config};
 
     use super::*;
@@ -360,27 +351,5 @@ mod tests {
                 prop_assert_eq!(&key.ok().flatten().unwrap().key, &word);
             }
         });
-    }
-
-    #[test]
-    fn a_trace_is_kept_as_it_came_and_only_in_the_form_of_the_standard() {
-        let kept = |value: &[u8]| with("traceparent", value).and_then(|headers| traceparent(&headers));
-        proptest!(config(), |(value in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")| {
-            let is_nothing = value[3..35].bytes().all(|byte| byte == b'0') || value[36..52].bytes().all(|byte| byte == b'0');
-            let expected = (!value.starts_with("ff") && !is_nothing).then(|| value.clone());
-            prop_assert_eq!(kept(value.as_bytes()), expected);
-        });
-        proptest!(config(), |(value in proptest::collection::vec(any::<u8>(), 0..80))| {
-            prop_assert_eq!(kept(&value), None);
-        });
-        for bad in [
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-        ] {
-            assert_eq!(kept(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

@@ -300,6 +300,7 @@ mod tests {
                         open_until: is_open.then_some(DateTime::UNIX_EPOCH + TimeDelta::seconds(9)),
                         latency: latency.map(Duration::from_millis),
                         reliability,
+                        pace: None,
                     }
                 }
             };

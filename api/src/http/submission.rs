@@ -102,7 +102,8 @@ pub async fn submit(
         Submitted::Repeat(first) => (first, Fate::Repeat),
     };
     let how = fate.word();
-    tracing::info!(job.id = %job, account.id = %caller.account, model = order.model, how, "job {job} accepted");
+    let trace = order.trace().map(|trace| trace.id());
+    tracing::info!(job.id = %job, account.id = %caller.account, model = order.model, how, trace.id = trace, "job {job} accepted");
     metrics::counter!("kiln_jobs_submitted_total", "model" => order.model.clone(), "how" => how).increment(1);
     Ok(Accepted { job, fate, rate: receipt.rate })
 }

@@ -15,6 +15,7 @@ use super::{Checkpoint, Fallback, Floors, Medium, lease::Lease};
 use crate::{
     id::{AccountId, JobId, LeaseToken, ProviderKeyId},
     price::Price,
+    trace::Trace,
 };
 
 /// A job under lease, with all that is needed to run it.
@@ -188,5 +189,10 @@ impl Claimed {
     /// Unique name of the attempt `number` on our side, for vendors that take one.
     pub fn client_ref(&self, number: i16) -> String {
         format!("{}-{number}", self.lease.job)
+    }
+
+    /// What it is part of; none for jobs from before every request had a trace.
+    pub fn trace(&self) -> Option<Trace> {
+        Trace::read(self.traceparent.as_deref())
     }
 }

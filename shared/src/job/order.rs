@@ -16,6 +16,7 @@ use crate::{
     billing::Tokens,
     catalog::Route,
     id::{AccountId, JobId},
+    trace::Trace,
 };
 
 /// A job as ordered: everything decided, nothing written yet.
@@ -87,6 +88,11 @@ pub struct Fallback {
 }
 
 impl Order {
+    /// What it is part of.
+    pub fn trace(&self) -> Option<Trace> {
+        Trace::read(self.traceparent.as_deref())
+    }
+
     pub(super) fn fallbacks_part(&self) -> Option<Value> {
         (!self.fallbacks.is_empty()).then(|| serde_json::json!(self.fallbacks))
     }

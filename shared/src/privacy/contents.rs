@@ -317,7 +317,7 @@ mod tests {
             .collect();
         let all = sections.len();
         sections.dedup();
-        assert_eq!((sections.len(), all), (16, 16), "each section is somewhere, once");
+        assert_eq!((sections.len(), all), (18, 18), "each section is somewhere, once");
     }
 
     #[test]

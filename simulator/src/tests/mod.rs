@@ -158,3 +158,14 @@ async fn a_reset_forgets_faults_tasks_and_counts() {
     assert_eq!(house.accepted("fox").await, 0);
     house.minimax_task("a hen").await;
 }
+
+#[tokio::test]
+async fn what_a_request_says_it_is_part_of_is_kept_until_a_reset() {
+    let house = House::open().await;
+    house.get("/health").header("traceparent", "00-1-2-3").send().await.unwrap();
+    house.get("/health").send().await.unwrap();
+    let kept = json!({ "data": [{ "method": "GET", "path": "/health", "traceparent": "00-1-2-3" }] });
+    assert_eq!(house.look("/control/traces").await, (200, kept));
+    house.ask("/control/reset", json!({})).await;
+    assert_eq!(house.look("/control/traces").await, (200, json!({ "data": [] })));
+}

@@ -54,6 +54,8 @@ pub struct Settings {
     pub limits: api::Limits,
     /// Those of a deployment that says nothing.
     pub uploads: api::UploadLimits,
+    /// Which pages are let in: none, unless a test is about them.
+    pub cors: api::Origins,
     /// What new people agree to and get.
     pub people: api::config::People,
     /// What is on offer; its prices are those of the files.
@@ -69,6 +71,7 @@ impl Default for Settings {
             timing: config::Queue::default(),
             limits: api::Limits::default(),
             uploads: api::UploadLimits::default(),
+            cors: api::Origins::default(),
             people: api::config::People::default(),
             catalog: Arc::new(Catalog::load().expect("the catalogue")),
             moderation: Moderation::default(),
@@ -190,6 +193,7 @@ impl TestApp {
             metrics: None,
             limits: settings.limits,
             uploads: api::Uploads::new(settings.uploads),
+            cors: settings.cors,
             trusted_proxies: 1,
             allow_private_addresses: settings.allow_private,
         });
@@ -411,7 +415,7 @@ async fn begin_schedule(ctx: &scheduler::Ctx) {
 fn serve(process: &Process, listener: TcpListener, door: api::Ctx) {
     let stop = process.clone();
     process.spawn(async move {
-        api::http::serve(listener, door, async move { stop.stopping().await }).await.expect("serve");
+        api::http::serve(listener, door, async move { stop.stopping().await }).await;
     });
 }
 

@@ -25,6 +25,8 @@ pub struct Received {
     pub id: String,
     pub timestamp: i64,
     pub signature: String,
+    /// What it says to be part of; empty where it says nothing.
+    pub traceparent: String,
     pub body: String,
 }
 
@@ -95,6 +97,7 @@ async fn receive(
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp").parse().unwrap_or(0),
         signature: header("webhook-signature"),
+        traceparent: header("traceparent"),
         body: String::from_utf8_lossy(&body).into_owned(),
     });
     let (status, extra) = inbox.answers.pop_front().unwrap_or((204, Vec::new()));

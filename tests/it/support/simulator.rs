@@ -61,6 +61,15 @@ impl Simulator {
             .collect()
     }
 
+    /// Path and trace of each request that said what it is part of.
+    pub async fn traces(&self) -> Vec<(String, String)> {
+        let listed = self.http.get(format!("{}/control/traces", self.url)).send().await.expect("ask");
+        let listed: Value = listed.json().await.expect("JSON");
+        let text = |traced: &Value, name: &str| traced[name].as_str().expect("text").to_owned();
+        let traces = listed["data"].as_array().cloned().unwrap_or_default();
+        traces.iter().map(|traced| (text(traced, "path"), text(traced, "traceparent"))).collect()
+    }
+
     /// Orders that were made with a number of times and not all used.
     pub async fn unused(&self) -> Vec<Value> {
         let listed = self.http.get(format!("{}/control/faults", self.url)).send().await.expect("ask");

@@ -47,8 +47,13 @@ impl Child {
     }
 
     /// Asks it to stop, and expects that it does so well and in time.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.signal(Signal::SIGTERM);
+        self.ended().await;
+    }
+
+    /// Expects that it ends well and in time; it has been asked to.
+    pub async fn ended(mut self) {
         let name = self.name.clone();
         eventually(&format!("{name} stops"), async || !self.is_running()).await;
         let status = self.child.wait().expect("wait");

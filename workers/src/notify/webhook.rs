@@ -11,10 +11,12 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde_json::{Value, json};
 
 use super::{Ctx, schedule::next_try, signature::Signed};
+use crate::trace;
 use shared::{
     account::webhook_key,
     job,
     notice::{Due, Sent, Try},
+    trace::Trace,
     webhook::{self, TEST},
 };
 
@@ -83,6 +85,7 @@ async fn post(ctx: &Ctx, due: &Due, keys: &[SecretSlice<u8>], body: String) -> R
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signature)
         .body(body);
+    let request = trace::sign_as(request, Trace::read(due.traceparent.as_deref()));
     // The URL may hold a secret of its owner, so it stays out of what is written down.
     request.send().await.map_err(|error| chain(&error.without_url()))
 }

@@ -20,7 +20,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 
 use super::{ErrorClass, InputFile, ProviderError};
-use crate::media;
+use crate::{media, trace};
 
 /// A whole chat answer; reasoning models think for minutes, and OpenAI's own clients wait this long.
 pub const CHAT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -92,12 +92,12 @@ pub async fn send(request: RequestBuilder, stake: Stake, max_bytes: usize) -> Re
     read(begin(request, stake).await?, stake, max_bytes).await
 }
 
-/// Sends the request once and waits for the head of the answer.
+/// Sends the request once, as a part of the job's trace, and waits for the head of the answer.
 ///
 /// # Errors
 /// As [`send`].
 pub(super) async fn begin(request: RequestBuilder, stake: Stake) -> Result<Response, ProviderError> {
-    request.send().await.map_err(|error| lost(error, stake))
+    trace::sign(request).send().await.map_err(|error| lost(error, stake))
 }
 
 /// The class and words of a request that broke on its way.
