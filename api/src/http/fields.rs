@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Utc};
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
+use utoipa::ToSchema;
 
 use crate::{ApiError, Ctx};
 use shared::account::{Email, InvalidEmail, check_password};
@@ -25,9 +26,11 @@ const PHONE_CHARS: usize = 20;
 const PHONE_DIGITS_MIN: usize = 5;
 
 /// A consent to how we treat personal data, as it comes with a request.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = GivenConsent)]
 pub struct Consent {
+    /// Of the document `personal_data`: the current one.
     version: String,
 }
 

@@ -3,11 +3,13 @@
 use axum::{Json, extract::State};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::fields::is_to_come;
+use super::{
+    fields::is_to_come,
+    key_view::{KeyView, KeyWithSecret},
+};
 use crate::{
     ApiError, Ctx, ErrorBody,
     access::{By, Caller},
@@ -16,8 +18,8 @@ use crate::{
     schema,
 };
 use shared::{
-    account::{self, Key, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
-    id::{KeyId, UserId},
+    account::{self, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
+    id::KeyId,
 };
 
 /// Longest name, in characters.
@@ -112,92 +114,6 @@ fn usual_grace() -> u32 {
     GRACE_SECS
 }
 
-/// A key, without its secret.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ApiKey)]
-pub struct KeyView {
-    #[schema(value_type = schema::KeyId)]
-    id: KeyId,
-    #[schema(pattern = "^api_key$")]
-    object: &'static str,
-    /// What its owner calls it.
-    name: String,
-    /// How its secret begins.
-    prefix: String,
-    /// What it may do.
-    #[schema(value_type = Vec<schema::Permission>)]
-    scopes: Permissions,
-    /// The only models it may use; null is all.
-    #[schema(required)]
-    allowed_models: Option<Vec<String>>,
-    /// The only networks it may be used from; null is all.
-    #[schema(value_type = Option<Vec<schema::Network>>, required)]
-    allowed_ips: Option<Vec<Network>>,
-    #[schema(pattern = "^tokens$")]
-    unit: &'static str,
-    limits: LimitsView,
-    /// What counts towards its limits; null when it has none.
-    #[schema(required)]
-    spent: Option<SpentView>,
-    /// When it ends.
-    #[schema(required)]
-    expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
-    #[schema(required)]
-    last_used_at: Option<DateTime<Utc>>,
-    /// Until when the secret before the last rotation works.
-    #[schema(required)]
-    previous_secret_until: Option<DateTime<Utc>>,
-    /// Who made it.
-    #[schema(value_type = Option<schema::UserId>, required)]
-    created_by: Option<UserId>,
-    created_at: DateTime<Utc>,
-    /// When it was ended.
-    #[schema(required)]
-    revoked_at: Option<DateTime<Utc>>,
-}
-
-/// What a key may spend, in tokens; null is no limit.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ApiKeyLimits)]
-pub struct LimitsView {
-    /// In a day of UTC.
-    #[schema(required, minimum = 0)]
-    day: Option<i64>,
-    /// In a month of UTC.
-    #[schema(required, minimum = 0)]
-    month: Option<i64>,
-    /// Over all.
-    #[schema(required, minimum = 0)]
-    total: Option<i64>,
-}
-
-/// What a key's jobs hold or have been charged, in tokens.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ApiKeySpent)]
-pub struct SpentView {
-    /// Today, in UTC.
-    #[schema(minimum = 0)]
-    day: i64,
-    /// This month.
-    #[schema(minimum = 0)]
-    month: i64,
-    /// Since it has a limit.
-    #[schema(minimum = 0)]
-    total: i64,
-}
-
-/// A key with its secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ApiKeyWithSecret)]
-pub struct KeyWithSecret {
-    #[serde(flatten)]
-    key: KeyView,
-    /// The whole key.
-    #[schema(pattern = "^kiln_")]
-    secret: String,
-}
-
 /// Makes a key.
 #[utoipa::path(
     post,
@@ -239,7 +155,7 @@ pub async fn create(
     let now = ctx.clock.now();
     let (key, secret) = account::create_key(&ctx.db, &caller, terms, &by, now).await?;
     tracing::info!(key.id = %key.id, account.id = %key.account, "key {} made", key.id);
-    Ok((StatusCode::CREATED, Json(show_with(key, &secret))))
+    Ok((StatusCode::CREATED, Json(KeyWithSecret::of(key, &secret))))
 }
 
 /// A page of the account's keys that have not been revoked, newest first.
@@ -261,7 +177,7 @@ pub async fn list(
     let after = query.take::<KeyId>("after")?;
     query.finish()?;
     let keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
-    Ok(Json(List::of(keys, limit, |key| key.id, show_key)))
+    Ok(Json(List::of(keys, limit, |key| key.id, KeyView::from)))
 }
 
 /// One key.
@@ -279,7 +195,7 @@ pub async fn show(
     Caller(caller): Caller,
     PathId(id): PathId<KeyId>,
 ) -> Result<Json<KeyView>, ApiError> {
-    Ok(Json(show_key(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?)))
+    Ok(Json(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?.into()))
 }
 
 /// Changes what a key may do.
@@ -326,7 +242,7 @@ pub async fn change(
     };
     let key = account::change_key(&ctx.db, &caller, id, change, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} changed");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 /// Gives a key another secret.
@@ -361,7 +277,7 @@ pub async fn rotate(
     let grace = TimeDelta::seconds(seconds.into());
     let (key, secret) = account::rotate_key(&ctx.db, &caller, id, grace, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} rotated");
-    Ok(Json(show_with(key, &secret)))
+    Ok(Json(KeyWithSecret::of(key, &secret)))
 }
 
 /// Ends a key of the account.
@@ -387,7 +303,7 @@ pub async fn revoke(
 ) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_key(&ctx.db, &caller, id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 /// Ends a key of any account, by an operator.
@@ -413,7 +329,7 @@ pub async fn revoke_any(
 ) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_any_key(&ctx.db, Some(&caller), id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked by an operator");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 fn check_name(name: String) -> Result<String, ApiError> {
@@ -481,30 +397,4 @@ fn check_limit(param: &'static str, limit: Option<i64>) -> Result<Option<i64>, A
         return Err(ApiError::bad_request("invalid_limit", param, message));
     }
     Ok(limit)
-}
-
-fn show_with(key: Key, secret: &SecretString) -> KeyWithSecret {
-    KeyWithSecret { key: show_key(key), secret: secret.expose_secret().to_owned() }
-}
-
-fn show_key(key: Key) -> KeyView {
-    let KeyTerms { name, scopes, expires_at, allowed_models, allowed_ips, limits } = key.terms;
-    KeyView {
-        id: key.id,
-        object: "api_key",
-        name,
-        prefix: key.prefix,
-        scopes,
-        allowed_models,
-        allowed_ips,
-        unit: "tokens",
-        limits: LimitsView { day: limits.day, month: limits.month, total: limits.total },
-        spent: key.spent.map(|spent| SpentView { day: spent.day, month: spent.month, total: spent.total }),
-        expires_at,
-        last_used_at: key.last_used_at,
-        previous_secret_until: key.previous_until,
-        created_by: key.created_by,
-        created_at: key.created_at,
-        revoked_at: key.revoked_at,
-    }
 }

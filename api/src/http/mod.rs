@@ -1,9 +1,11 @@
 //! Every route on one page.
 
 mod account;
+mod account_view;
 mod admin;
 mod audit;
 mod auth;
+mod auth_view;
 mod billing;
 mod callbacks;
 mod connections;
@@ -15,6 +17,7 @@ mod fields;
 mod files;
 mod health;
 mod jobs;
+mod key_view;
 mod keys;
 mod layers;
 mod members;
