@@ -159,8 +159,14 @@ impl ApiError {
 
     /// What it says.
     pub fn body(&self) -> ErrorBody {
-        let Self { kind, code, message, param, .. } = self;
-        ErrorBody { error: ErrorDetail { message: message.clone(), kind, param: param.clone(), code } }
+        ErrorBody {
+            error: ErrorDetail {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
+            },
+        }
     }
 
     /// 500: our fault; the caller learns no more.

@@ -64,7 +64,8 @@ impl<T: DeserializeOwned> Body<T> {
 impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
     type Rejection = ApiError;
 
-    /// `None` for a request that has no body, even if it says that it were JSON, as many programs always do.
+    /// `None` for a request that has no body, even if it says that it were JSON, as many programs always do; and for one whose
+    /// body is null, as others write that they have none.
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
         if content_type(request.headers()).is_empty() {
             return Ok(None);
@@ -73,7 +74,8 @@ impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
             return Err(ApiError::unsupported_media_type());
         }
         let bytes = read(request, ctx).await?;
-        if bytes.is_empty() { Ok(None) } else { Self::of(&bytes).map(Some) }
+        let is_none = bytes.is_empty() || bytes.trim_ascii() == b"null";
+        if is_none { Ok(None) } else { Self::of(&bytes).map(Some) }
     }
 }
 

@@ -14,12 +14,13 @@ use utoipa::{
     },
 };
 
+use crate::http::{METADATA_KEY_LEN, METADATA_PAIRS, METADATA_VALUE_LEN, WEBHOOK_URL_LEN};
 use shared::{
     account::{self, access},
     billing::EntryKind,
     id,
     price::Meter,
-    usage,
+    usage, webhook,
 };
 
 /// Longest address of mail, as `shared` takes it.
@@ -56,6 +57,14 @@ described! {
     KeyId = prefixed(id::KeyId::PREFIX);
     /// A job.
     JobId = prefixed(id::JobId::PREFIX);
+    /// A file.
+    FileId = prefixed(id::FileId::PREFIX);
+    /// An endpoint that hears of the ends of jobs.
+    EndpointId = prefixed(id::EndpointId::PREFIX);
+    /// A webhook that was sent or is to be.
+    NoticeId = prefixed(id::NoticeId::PREFIX);
+    /// Where the provider of a job rings: the job, and a word that only it was told.
+    CallbackId = text(&format!("^{}_[0-9a-fA-F]{{32}}-.+$", id::JobId::PREFIX));
     /// A movement of tokens.
     EntryId = prefixed(id::EntryId::PREFIX);
     /// A person.
@@ -93,6 +102,21 @@ described! {
     Permission = one_of(access::TABLE.iter().map(|row| row.word));
     /// How an account stands.
     AccountStatus = one_of(["active", "suspended", "erasing", "erased"]);
+    /// A way that a job ends.
+    JobEvent = one_of(webhook::events().iter().map(String::as_str));
+    /// What a webhook tells of.
+    WebhookEvent = one_of(webhook::events().iter().map(String::as_str).chain([webhook::TEST]));
+    /// What became of a webhook.
+    DeliveryStatus = one_of(webhook::STATUSES);
+    /// Why an endpoint is told of nothing.
+    DisabledReason = one_of(["owner", "gone", "failing"]);
+    /// An https URL; one that leads into a private network is refused.
+    WebhookUrl = text("^https?://").max_length(Some(WEBHOOK_URL_LEN));
+    /// Pairs of a caller's own.
+    Metadata = ObjectBuilder::new()
+        .property_names(Some(words(1, METADATA_KEY_LEN)))
+        .additional_properties(Some(words(0, METADATA_VALUE_LEN)))
+        .max_properties(Some(METADATA_PAIRS));
     /// What moved tokens.
     TransactionKind = one_of(EntryKind::ALL.map(|(_, word)| word));
     /// Where tokens were or are.
@@ -122,6 +146,12 @@ described! {
 /// A text of this form.
 fn text(pattern: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
+}
+
+/// A text so long.
+fn words(shortest: usize, longest: usize) -> ObjectBuilder {
+    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(longest));
+    if shortest > 0 { text.min_length(Some(shortest)) } else { text }
 }
 
 /// An id that begins so.

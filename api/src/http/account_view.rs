@@ -78,8 +78,8 @@ pub struct SessionView {
 /// What is gone.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Deleted {
-    /// What it was: `session`, `user` or `invitation`.
-    #[schema(pattern = "^(session|user|invitation)$")]
+    /// What it was.
+    #[schema(pattern = "^(session|user|invitation|file|webhook_endpoint)$")]
     object: &'static str,
     /// Its id.
     id: String,

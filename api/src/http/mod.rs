@@ -63,6 +63,9 @@ use connections::Patience;
 use route::{Route, documented};
 use shared::account::Permission;
 
+pub(crate) use order::{METADATA_KEY_LEN, METADATA_PAIRS, METADATA_VALUE_LEN};
+pub(crate) use webhooks::URL_LEN as WEBHOOK_URL_LEN;
+
 pub use openapi::document;
 pub use route::{Listed, listed};
 

@@ -12,24 +12,25 @@ use chrono::TimeDelta;
 use http::{Method, header};
 use serde_json::Value;
 use utoipa::{
-    PartialSchema, ToSchema,
+    IntoParams, PartialSchema, ToSchema,
     openapi::{
         ComponentsBuilder, Content, Header, HeaderBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi,
-        OpenApiBuilder, Paths, Ref, RefOr, ResponseBuilder, Type,
-        path::{Operation, ParameterIn},
+        OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder, Type,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         schema::Schema,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::{Tag, TagBuilder},
     },
 };
 
-use super::{REQUEST_ID, Route, routes};
+use super::{REQUEST_ID, Route, order::IDEMPOTENCY_KEY_LEN, routes};
 use crate::{
     ApiError,
     access::Access,
     error::{ErrorBody, ErrorDetail},
     request::BODY_LIMIT_BYTES,
 };
+use shared::{billing::Tokens, job::SubmitError};
 
 /// How an API key, and how a login, is called among the ways to prove who one is.
 const API_KEY: &str = "api_key";
@@ -62,9 +63,43 @@ const TAGS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// The header by which a request is known that may become a job.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     serde_json::to_string(&document()).expect("a document has nothing that JSON cannot say")
 });
+
+/// Headers that requests may have which become jobs; what their answers have is added where these are named.
+#[derive(Debug)]
+pub struct JobHeaders;
+
+impl IntoParams for JobHeaders {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let header = |name: &str, about: &str, pattern: &str| {
+            let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+            let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header);
+            header.description(Some(about)).required(Required::False).schema(Some(text)).build()
+        };
+        vec![
+            header(
+                IDEMPOTENCY_KEY,
+                "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.",
+                &format!("^[!#-~]{{1,{IDEMPOTENCY_KEY_LEN}}}$"),
+            ),
+            header(
+                "Prefer",
+                "`wait=N` holds the answer until the job ends, for at most N seconds, 60 at most.",
+                "^wait=([0-9]|[1-5][0-9]|60)$",
+            ),
+            header(
+                "traceparent",
+                "The trace that this is part of, as W3C Trace Context has it.",
+                "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+            ),
+        ]
+    }
+}
 
 /// This document.
 #[utoipa::path(
@@ -156,9 +191,12 @@ fn whole(route: Route) -> Operation {
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.description.get_or_insert_with(|| format!("At most {body_limit} bytes."));
     }
-    for answer in operation.responses.responses.values_mut() {
-        if let RefOr::T(answer) = answer {
-            answer.headers.insert(REQUEST_ID.to_string(), RefOr::Ref(reference("RequestId")));
+    let told = if makes_jobs(&operation) { OF_JOBS } else { &[] };
+    for (status, answer) in &mut operation.responses.responses {
+        let RefOr::T(answer) = answer else { continue };
+        answer.headers.insert(REQUEST_ID.to_string(), RefOr::Ref(reference("RequestId")));
+        for (name, refers) in told.iter().filter(|_| status.starts_with('2')) {
+            answer.headers.insert((*name).to_owned(), RefOr::Ref(reference(refers)));
         }
     }
     for (name, _, error) in shared_errors() {
@@ -169,6 +207,12 @@ fn whole(route: Route) -> Operation {
         }
     }
     operation
+}
+
+/// Whether what it answers to may become a job.
+fn makes_jobs(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|one| matches!(one, RefOr::T(one) if one.name == IDEMPOTENCY_KEY))
 }
 
 /// With what callers may prove who they are; nothing for what anyone may use.
@@ -211,11 +255,13 @@ fn failures(route: &Route) -> Vec<&'static str> {
     let may_end = [
         ("BadRequest", has_body || said(ParameterIn::Query) || said(ParameterIn::Header)),
         ("Unauthorized", is_known),
+        ("OutOfTokens", makes_jobs(operation)),
         ("Forbidden", is_known),
         ("NotFound", said(ParameterIn::Path)),
         ("TooSlow", has_body),
         ("TooLarge", has_body),
         ("UnsupportedMediaType", has_body),
+        ("KeyReused", makes_jobs(operation)),
         ("TooOften", is_counted),
         ("InternalError", true),
         ("Unavailable", true),
@@ -224,10 +270,14 @@ fn failures(route: &Route) -> Vec<&'static str> {
 }
 
 /// Errors that many routes share: name, when they come, and one of them.
-fn shared_errors() -> [(&'static str, &'static str, ApiError); 10] {
+fn shared_errors() -> [(&'static str, &'static str, ApiError); 12] {
     let unknown = ApiError::bad_request("unknown_field", "colour", "unknown field \"colour\"");
     let no_key = ApiError::unauthorized("no API key: send the header `Authorization: Bearer <key>`");
     let no_permission = ApiError::forbidden("your role has no permission \"jobs:write\"");
+    let no_tokens = SubmitError::InsufficientTokens {
+        needed: Tokens::new(1000).unwrap_or_default(),
+        available: Tokens::ZERO,
+    };
     let no_id = ApiError::not_found("not_found", Some("id"), "no such id");
     let too_often = ApiError::too_often(
         "one address may send 1000 requests an hour that change something",
@@ -236,6 +286,11 @@ fn shared_errors() -> [(&'static str, &'static str, ApiError); 10] {
     [
         ("BadRequest", "The request is wrong: `param` names the field, parameter or header.", unknown),
         ("Unauthorized", "There is no key or access token, or it is not valid any more.", no_key),
+        (
+            "OutOfTokens",
+            "The account, or the limit of the key, has too few tokens left for this.",
+            no_tokens.into(),
+        ),
         (
             "Forbidden",
             "The key or person may not do this, or not with this, or not from there.",
@@ -249,6 +304,7 @@ fn shared_errors() -> [(&'static str, &'static str, ApiError); 10] {
             "The body is not of a kind that this path reads.",
             ApiError::unsupported_media_type(),
         ),
+        ("KeyReused", "The `Idempotency-Key` came before with another body.", SubmitError::KeyReused.into()),
         ("TooOften", "Too many requests; when to come again stands in `Retry-After`.", too_often),
         ("InternalError", "Something went wrong on our side.", ApiError::internal()),
         ("Unavailable", "Something that we need is away for the moment.", ApiError::unavailable()),
@@ -261,14 +317,7 @@ fn answer(description: &str, error: &ApiError) -> ResponseBuilder {
     let answer = ResponseBuilder::new().description(description).content("application/json", content);
     let told: &[(&str, &str)] = match error.status().as_u16() {
         401 => &[("www-authenticate", "Challenge")],
-        429 => &[
-            ("retry-after", "RetryAfter"),
-            ("ratelimit", "RateLimit"),
-            ("ratelimit-policy", "RateLimitPolicy"),
-            ("x-ratelimit-limit-requests", "RequestsLimit"),
-            ("x-ratelimit-remaining-requests", "RequestsRemaining"),
-            ("x-ratelimit-reset-requests", "RequestsReset"),
-        ],
+        429 => OFTEN,
         503 => &[("retry-after", "RetryAfter")],
         _ => &[],
     };
@@ -281,12 +330,38 @@ fn reference(name: &str) -> Ref {
     Ref::new(format!("#/components/headers/{name}"))
 }
 
+/// Headers of an answer to whoever has a limit.
+const OFTEN: &[(&str, &str)] = &[
+    ("retry-after", "RetryAfter"),
+    ("ratelimit", "RateLimit"),
+    ("ratelimit-policy", "RateLimitPolicy"),
+    ("x-ratelimit-limit-requests", "RequestsLimit"),
+    ("x-ratelimit-remaining-requests", "RequestsRemaining"),
+    ("x-ratelimit-reset-requests", "RequestsReset"),
+];
+
+/// Headers of an answer that may be of a job.
+const OF_JOBS: &[(&str, &str)] = &[
+    ("location", "Location"),
+    ("preference-applied", "PreferenceApplied"),
+    ("idempotent-replayed", "IdempotentReplayed"),
+    ("retry-after", "RetryAfter"),
+    ("ratelimit", "RateLimit"),
+    ("ratelimit-policy", "RateLimitPolicy"),
+    ("x-ratelimit-limit-requests", "RequestsLimit"),
+    ("x-ratelimit-remaining-requests", "RequestsRemaining"),
+    ("x-ratelimit-reset-requests", "RequestsReset"),
+];
+
 /// Headers that many answers have.
-fn headers() -> [(&'static str, Header); 8] {
+fn headers() -> [(&'static str, Header); 11] {
     let whole = |about| of_kind(Type::Integer, about);
     let text = |about| of_kind(Type::String, about);
     [
         ("RequestId", text("Name of this request in our logs: yours, if you sent one in this header.")),
+        ("Location", text("Where the job is.")),
+        ("PreferenceApplied", text("How long the answer might wait: `wait=5`.")),
+        ("IdempotentReplayed", text("`true` where this request was answered before with the same job.")),
         ("RetryAfter", whole("Seconds after which to come again.")),
         ("Challenge", text("How to prove who you are: `Bearer`.")),
         ("RateLimit", text("What is left of the limit, and the seconds until all is: `\"hour\";r=99;t=36`.")),
