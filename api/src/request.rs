@@ -64,7 +64,7 @@ impl<T: DeserializeOwned> Body<T> {
 impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
     type Rejection = ApiError;
 
-    /// `None` for a request that has no body, even if it says that it were JSON, as many programs always do.
+    /// `None` for a request without a body, or with null for one, even if it says that it were JSON, as many programs do.
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
         if content_type(request.headers()).is_empty() {
             return Ok(None);
@@ -73,7 +73,7 @@ impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
             return Err(ApiError::unsupported_media_type());
         }
         let bytes = read(request, ctx).await?;
-        if bytes.is_empty() { Ok(None) } else { Self::of(&bytes).map(Some) }
+        if matches!(bytes.trim_ascii(), b"" | b"null") { Ok(None) } else { Self::of(&bytes).map(Some) }
     }
 }
 
