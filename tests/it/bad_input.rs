@@ -333,7 +333,12 @@ async fn null_for_a_body_that_may_be_absent_is_none() {
     for body in [json!(null), json!({})] {
         let owner = app.register(&format!("ann{}@example.com", body.is_null())).await;
         let ended = owner.post("/v1/auth/logout", body).await;
-        assert_eq!((ended.status.as_u16(), &ended.json["sessions_ended"]), (200, &json!(1)), "{}", ended.json);
+        assert_eq!(
+            (ended.status.as_u16(), &ended.json["sessions_ended"]),
+            (200, &json!(1)),
+            "{}",
+            ended.json
+        );
     }
     let owner = app.register("bob@example.com").await;
     assert_eq!(owner.post("/v1/auth/logout", json!([])).await.error().0, 400);
