@@ -64,8 +64,7 @@ impl<T: DeserializeOwned> Body<T> {
 impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
     type Rejection = ApiError;
 
-    /// `None` for a request that has no body, even if it says that it were JSON, as many programs always do; and for one whose
-    /// body is null, as others write that they have none.
+    /// `None` for a request without a body, or with null for one, even if it says that it were JSON, as many programs do.
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
         if content_type(request.headers()).is_empty() {
             return Ok(None);
@@ -74,8 +73,7 @@ impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
             return Err(ApiError::unsupported_media_type());
         }
         let bytes = read(request, ctx).await?;
-        let is_none = bytes.is_empty() || bytes.trim_ascii() == b"null";
-        if is_none { Ok(None) } else { Self::of(&bytes).map(Some) }
+        if matches!(bytes.trim_ascii(), b"" | b"null") { Ok(None) } else { Self::of(&bytes).map(Some) }
     }
 }
 
@@ -97,10 +95,8 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Posted<T> {
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
         let by_page = content_type(request.headers()) == FORM;
         if !by_page {
-            return Ok(Self {
-                value: <Body<T> as FromRequest<Ctx>>::from_request(request, ctx).await?.value,
-                by_page,
-            });
+            let body = <Body<T> as FromRequest<Ctx>>::from_request(request, ctx).await?;
+            return Ok(Self { value: body.value, by_page });
         }
         let fields = form(&read(request, ctx).await?);
         if has_zero(&fields) {
@@ -148,8 +144,7 @@ pub async fn read(request: Request, ctx: &Ctx) -> Result<Bytes, ApiError> {
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     if count_values(bytes) > VALUES_MAX {
-        let message = format!("the request body holds more than {VALUES_MAX} values");
-        return Err(ApiError::invalid_json(message));
+        return Err(ApiError::invalid_json(format!("the request body holds more than {VALUES_MAX} values")));
     }
     let whole: Value = serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
@@ -176,6 +171,10 @@ fn zero() -> ApiError {
 }
 
 fn shape<T: DeserializeOwned>(whole: Value) -> Result<T, ApiError> {
+    // Serde would take a list for an object, its fields in order.
+    if !whole.is_object() {
+        return Err(ApiError::bad_request("invalid_type", "body", "the request body is no JSON object"));
+    }
     serde_path_to_error::deserialize(whole).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.into_inner().to_string());
         refuse_shape(&path, &inner)

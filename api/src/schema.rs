@@ -206,3 +206,30 @@ fn rule() -> ObjectBuilder {
         .required("tokens")
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
 }
+
+/// What a type's schema says of a field, for tests that compare it with what the code does.
+#[cfg(test)]
+pub fn said<T: PartialSchema>(field: &str, keyword: &str) -> serde_json::Value {
+    let schema = serde_json::to_value(T::schema()).expect("a schema is JSON");
+    schema["properties"][field][keyword].clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_described_as_it_is_read() {
+        let schema = serde_json::to_value(AccountId::schema()).unwrap();
+        assert_eq!(schema["pattern"], "^acc_[0-9a-fA-F]{32}$");
+        assert_eq!(AccountId::name(), "AccountId");
+    }
+
+    #[test]
+    fn words_are_those_of_the_tables() {
+        let schema = serde_json::to_value(Permission::schema()).unwrap();
+        assert_eq!(schema["enum"].as_array().map(Vec::len), Some(access::TABLE.len()));
+        let invited = serde_json::to_value(InvitedRole::schema()).unwrap();
+        assert_eq!(invited["enum"], serde_json::json!(["admin", "developer", "viewer"]));
+    }
+}

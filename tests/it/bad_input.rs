@@ -328,6 +328,24 @@ async fn a_character_that_cannot_be_kept_is_refused_wherever_text_is_taken() {
 }
 
 #[tokio::test]
+async fn null_for_a_body_that_may_be_absent_is_none() {
+    let app = TestApp::new().await;
+    for body in [json!(null), json!({})] {
+        let owner = app.register(&format!("ann{}@example.com", body.is_null())).await;
+        let ended = owner.post("/v1/auth/logout", body).await;
+        assert_eq!(
+            (ended.status.as_u16(), &ended.json["sessions_ended"]),
+            (200, &json!(1)),
+            "{}",
+            ended.json
+        );
+    }
+    let owner = app.register("bob@example.com").await;
+    assert_eq!(owner.post("/v1/auth/logout", json!([])).await.error().0, 400);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_where_nothing_allows_them() {
     let app = TestApp::with(Settings { allow_private: false, ..Settings::default() }).await;
     let alice = app.account(100_000).await;

@@ -243,3 +243,14 @@ pub async fn consent(
     let Json(list) = consents(State(ctx), Caller(caller)).await?;
     Ok((StatusCode::CREATED, Json(list)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<ProfilePatch>("low_balance_tokens", "maximum"), LOW_BALANCE_MAX);
+    }
+}

@@ -349,3 +349,17 @@ impl From<BeginError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
+    use shared::billing::REFERENCE_LEN;
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<TermsPatch>("requests_per_hour", "maximum"), PER_HOUR_MAX);
+        assert_eq!(said::<TermsPatch>("credit_limit_tokens", "maximum"), CREDIT_MAX);
+        assert_eq!(said::<NewSubscription>("reference", "maxLength"), REFERENCE_LEN);
+    }
+}

@@ -34,8 +34,10 @@ pub struct AuditEntry {
     /// Id of what was changed.
     target: String,
     /// The fields that changed, as they were.
+    #[schema(required)]
     before: Option<Value>,
     /// The same fields afterwards.
+    #[schema(required)]
     after: Option<Value>,
     /// From which network address; null for what an operator did, and once it is old.
     #[schema(required)]

@@ -344,7 +344,10 @@ pub async fn logout(
 #[utoipa::path(
     post,
     path = "/v1/auth/invitations/accept",
-    request_body(content((Accept = "application/json"), (Accept = "application/x-www-form-urlencoded"))),
+    request_body(
+        description = "In a form, the field of `consent` is called `consent[version]`.",
+        content((Accept = "application/json"), (Accept = "application/x-www-form-urlencoded"))
+    ),
     responses(
         PageFailures,
         (

@@ -18,6 +18,7 @@ use shared::{
 /// The one answer to whoever asked for a mail.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MailAsked {
+    /// `accepted`, whatever comes of it.
     #[schema(pattern = "^accepted$")]
     pub status: &'static str,
     /// For people.
@@ -63,6 +64,7 @@ pub struct MemberView {
 /// Sessions have ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LoggedOut {
+    /// `logout`.
     #[schema(pattern = "^logout$")]
     pub object: &'static str,
     /// How many.
@@ -77,6 +79,7 @@ pub struct LoginTokens {
     /// Gets the next access token, once.
     #[schema(pattern = "^kilnr_")]
     pub refresh_token: String,
+    /// How the access token is sent.
     #[schema(pattern = "^Bearer$")]
     pub token_type: &'static str,
     /// Seconds that the access token works.

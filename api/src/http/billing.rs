@@ -328,3 +328,17 @@ async fn show(ctx: &Ctx, account: AccountId) -> Result<BalanceView, ApiError> {
         credit: CreditView { limit: balance.credit_limit, owed: balance.owed },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<NewMovement>("amount", "maximum"), ADJUST_MAX);
+        assert_eq!(said::<NewMovement>("amount", "minimum"), -ADJUST_MAX);
+        assert_eq!(said::<NewMovement>("reason", "maxLength"), REASON_LEN);
+        assert_eq!(said::<NewMovement>("reference", "maxLength"), REFERENCE_LEN);
+    }
+}

@@ -141,6 +141,20 @@ pub fn is_to_come(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{http::auth::NewAccount, schema::said};
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        for (field, longest) in [
+            ("name", NAME_CHARS),
+            ("description", DESCRIPTION_CHARS),
+            ("website", URL_CHARS),
+            ("phone", PHONE_CHARS),
+            ("address", ADDRESS_CHARS),
+        ] {
+            assert_eq!(said::<NewAccount>(field, "maxLength"), longest, "{field}");
+        }
+    }
 
     #[test]
     fn a_phone_is_digits() {

@@ -398,3 +398,21 @@ fn check_limit(param: &'static str, limit: Option<i64>) -> Result<Option<i64>, A
     }
     Ok(limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<NewKey>("name", "maxLength"), NAME_LEN);
+        assert_eq!(said::<KeyPatch>("name", "maxLength"), NAME_LEN);
+        for schema in [said::<NewKey>, said::<KeyPatch>] {
+            assert_eq!(schema("allowed_models", "maxItems"), MODELS_MAX);
+            assert_eq!(schema("allowed_ips", "maxItems"), NETWORKS_MAX);
+        }
+        assert_eq!(said::<Rotation>("grace_seconds", "maximum"), GRACE_SECS_MAX);
+        assert_eq!(said::<Rotation>("grace_seconds", "default"), GRACE_SECS);
+    }
+}

@@ -32,6 +32,7 @@ mod privacy;
 mod reports;
 mod retry;
 mod roster;
+mod roster_report;
 mod route;
 mod routing;
 mod socket;

@@ -37,7 +37,7 @@ pub struct NewPrice {
 
 /// One version of what a model costs.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Price)]
+#[schema(as = PriceVersion)]
 pub struct PriceView {
     #[schema(pattern = "^price$")]
     object: &'static str,
