@@ -28,6 +28,7 @@ mod mail;
 mod members;
 mod moderation;
 mod notices;
+mod openapi;
 mod people;
 mod price;
 mod privacy;

@@ -12,6 +12,7 @@ mod connections;
 mod deliveries;
 mod docs;
 mod endpoints;
+mod examples;
 mod feedback;
 mod fields;
 mod files;

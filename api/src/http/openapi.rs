@@ -16,6 +16,7 @@ use utoipa::{
     openapi::{
         ComponentsBuilder, Content, Header, HeaderBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi,
         OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder, Type,
+        example::{Example, ExampleBuilder},
         path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         schema::Schema,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
@@ -23,7 +24,7 @@ use utoipa::{
     },
 };
 
-use super::{REQUEST_ID, Route, order::IDEMPOTENCY_KEY_LEN, routes};
+use super::{REQUEST_ID, Route, examples, order::IDEMPOTENCY_KEY_LEN, routes};
 use crate::{
     ApiError,
     access::Access,
@@ -62,6 +63,9 @@ const TAGS: &[(&str, &str, &[&str])] = &[
         &["/health/", "/metrics", "/openapi.json", "/docs"],
     ),
 ];
+
+/// What bodies and answers are, most of them.
+const JSON: &str = "application/json";
 
 /// The header by which a request is known that may become a job.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -107,7 +111,7 @@ impl IntoParams for JobHeaders {
     responses((status = 200, description = "An OpenAPI document.", body = Value, content_type = "application/json")),
 )]
 pub async fn show() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+    ([(header::CONTENT_TYPE, JSON)], DOCUMENT.as_str()).into_response()
 }
 
 /// The document of every route.
@@ -175,7 +179,7 @@ fn method(method: &Method) -> HttpMethod {
 /// What the handler says of itself, and what follows from its route.
 fn whole(route: Route) -> Operation {
     let failures = failures(&route);
-    let Route { path, access, body_limit, mut operation, .. } = route;
+    let Route { method, path, access, body_limit, mut operation, .. } = route;
     let tag = TAGS.iter().find(|(_, _, beginnings)| beginnings.iter().any(|begin| path.starts_with(begin)));
     let (tag, ..) = tag.unwrap_or_else(|| panic!("{path} belongs to no tag"));
     operation.tags = Some(vec![(*tag).to_owned()]);
@@ -190,6 +194,9 @@ fn whole(route: Route) -> Operation {
     }
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.description.get_or_insert_with(|| format!("At most {body_limit} bytes."));
+        if let Some(RefOr::T(content)) = body.content.get_mut(JSON) {
+            content.examples = examples::of(&method, path).into_iter().map(example).collect();
+        }
     }
     let told = if makes_jobs(&operation) { OF_JOBS } else { &[] };
     for (status, answer) in &mut operation.responses.responses {
@@ -207,6 +214,10 @@ fn whole(route: Route) -> Operation {
         }
     }
     operation
+}
+
+fn example((name, body): (&'static str, Value)) -> (String, RefOr<Example>) {
+    (name.to_owned(), RefOr::T(ExampleBuilder::new().value(Some(body)).build()))
 }
 
 /// Whether what it answers to may become a job.
@@ -314,7 +325,7 @@ fn shared_errors() -> [(&'static str, &'static str, ApiError); 12] {
 fn answer(description: &str, error: &ApiError) -> ResponseBuilder {
     let mut content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
     content.example = serde_json::to_value(error.body()).ok();
-    let answer = ResponseBuilder::new().description(description).content("application/json", content);
+    let answer = ResponseBuilder::new().description(description).content(JSON, content);
     let told: &[(&str, &str)] = match error.status().as_u16() {
         401 => &[("www-authenticate", "Challenge")],
         429 => OFTEN,
