@@ -14,18 +14,21 @@ use url::Url;
 const MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Headers of answers that pages may read, beside the few that they always may.
-const EXPOSED: [&str; 11] = [
+const EXPOSED: [&str; 14] = [
     "content-disposition",
     "idempotent-replayed",
     "location",
+    "openai-poll-after-ms",
     "preference-applied",
     "ratelimit",
     "ratelimit-policy",
     "retry-after",
+    "x-kiln-job",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-reset-requests",
     "x-request-id",
+    "x-should-retry",
 ];
 
 /// The pages that are let in.

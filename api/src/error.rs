@@ -14,6 +14,7 @@ use axum::{
 use chrono::TimeDelta;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::limit;
@@ -32,12 +33,12 @@ const UNAVAILABLE_RETRY_SECS: u32 = 5;
 /// An answer that is an error.
 #[derive(Debug)]
 pub struct ApiError {
-    status: StatusCode,
-    kind: &'static str,
-    code: &'static str,
-    message: String,
-    param: Option<String>,
-    retry_after_secs: Option<u32>,
+    pub(crate) status: StatusCode,
+    pub(crate) kind: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+    pub(crate) retry_after_secs: Option<u32>,
     /// Boxed, so that answers without errors stay small.
     rate: Option<Box<RateState>>,
 }
@@ -65,8 +66,19 @@ pub struct ErrorDetail {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+    /// An error that names no field.
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self { status, kind, code, message: message.into(), param: None, retry_after_secs: None, rate: None }
+    }
+
+    /// Whether it is about something that is away just now, and may be back at the next look.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
     /// 400: the request is wrong at `param`.
@@ -157,8 +169,8 @@ impl ApiError {
         }
     }
 
-    /// What it says.
-    pub fn body(&self) -> ErrorBody {
+    /// What the caller reads.
+    pub fn shown(&self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
                 message: self.message.clone(),
@@ -167,6 +179,11 @@ impl ApiError {
                 code: self.code,
             },
         }
+    }
+
+    /// The same, to be told in another form.
+    pub(crate) fn body(&self) -> Value {
+        json!(self.shown())
     }
 
     /// 500: our fault; the caller learns no more.
@@ -317,7 +334,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut response = (self.status, Json(self.shown())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -33,6 +33,7 @@ use shared::{
     provider::Standings,
     seal::Sealer,
     storage::Storage,
+    text::Audience,
     wake::Wakes,
 };
 
@@ -46,7 +47,7 @@ pub use uploads::{UploadLimits, Uploads};
 pub type Ctx = Arc<Parts>;
 
 /// What handlers need; built once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// Postgres.
     pub db: PgPool,
@@ -58,6 +59,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Hints to and from other processes.
     pub wakes: Wakes,
+    /// Those who listen to texts while they are written.
+    pub audience: Audience,
     /// What is on offer.
     pub catalog: Arc<Catalog>,
     /// What it costs.

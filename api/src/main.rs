@@ -16,6 +16,7 @@ use shared::{
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Audience,
     wake::Wakes,
     webhook::Signer,
 };
@@ -39,6 +40,7 @@ async fn main() -> anyhow::Result<()> {
     let ctx = Arc::new(Parts {
         prices: Prices::start(&db, &catalog, &wakes, &process).await?,
         standings,
+        audience: Audience::start(&db, &wakes, &process, http::DRAIN),
         wakes,
         keyring: Keyring::new(&db, &process),
         submitter: Submitter::new(&db, &process),

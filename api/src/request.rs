@@ -166,7 +166,7 @@ fn count_values(bytes: &[u8]) -> usize {
     count
 }
 
-fn zero() -> ApiError {
+pub fn zero() -> ApiError {
     ApiError::invalid_json("the request body holds the character U+0000, which we cannot store")
 }
 

@@ -57,6 +57,8 @@ described! {
     KeyId = prefixed(id::KeyId::PREFIX);
     /// A job.
     JobId = prefixed(id::JobId::PREFIX);
+    /// A job that makes a film, as OpenAI's clients know it.
+    VideoId = text("^video_[0-9a-fA-F]{32}$");
     /// A file.
     FileId = prefixed(id::FileId::PREFIX);
     /// An endpoint that hears of the ends of jobs.

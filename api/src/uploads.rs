@@ -54,7 +54,7 @@ impl Default for UploadLimits {
 type UnderWay = HashMap<AccountId, usize>;
 
 /// The limits, and what is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Uploads {
     /// What is allowed.
     pub limits: UploadLimits,

@@ -33,6 +33,7 @@ use shared::{
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Audience,
     wake::Wakes,
     webhook::Signer,
 };
@@ -239,6 +240,7 @@ impl Stack {
             submitter: Submitter::new(&self.db, &self.process),
             clock: self.clock.clone(),
             wakes: self.wakes.clone(),
+            audience: Audience::start(&self.db, &self.wakes, &self.process, api::http::DRAIN),
             catalog: self.catalog.clone(),
             prices: Prices::start(&self.db, &self.catalog, &self.wakes, &self.process).await?,
             standings,

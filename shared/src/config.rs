@@ -45,7 +45,7 @@ pub fn parsed<T: FromStr<Err: Display>>(name: &str, default: T) -> anyhow::Resul
 pub struct Database {
     /// `KILN_DATABASE_URL`: `postgres://user:password@host:port/name`. Required.
     pub url: SecretString,
-    /// `KILN_DATABASE_CONNECTIONS`: most connections this process opens. Default 16.
+    /// `KILN_DATABASE_CONNECTIONS`: most connections this process opens, of which it listens on one, the API on two. Default 16.
     pub max_connections: u32,
 }
 

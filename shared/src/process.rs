@@ -49,6 +49,11 @@ impl Process {
         self.stopping.is_cancelled()
     }
 
+    /// Is cancelled when the process is told to stop, for what outlasts a borrow of it.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stopping.child_token()
+    }
+
     /// Tells every task to stop.
     pub fn stop(&self) {
         self.stopping.cancel();

@@ -1,23 +1,21 @@
 //! Wake-ups between processes: hints over NOTIFY, sent after the commit and on their own.
 //!
-//! A NOTIFY inside a transaction that writes would take a lock that all of them share, so hints are sent by one task, in a
-//! statement that writes nothing. The first goes out at once; what gathers until some milliseconds later goes out together,
+//! Hints are sent by one task. The first goes out at once; what gathers until some milliseconds later goes out together,
 //! jobs by the dozen in one hint, so that a busy system sends few.
 //! Nothing durable depends on a hint: everyone who listens also looks by itself now and then.
 
-use std::{sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use rand::RngExt;
-use sqlx::{
-    PgPool,
-    postgres::{PgListener, PgNotification},
-};
+use sqlx::PgPool;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
-    id::{JobId, LeaseToken},
+    channel::{self, PACE},
+    id::JobId,
     job::Medium,
     process::Process,
+    text::Ask,
 };
 
 /// The one channel of Postgres that all hints go through.
@@ -26,16 +24,12 @@ const CHANNEL: &str = "kiln";
 const BACKLOG: usize = 4096;
 /// Most hints sent at once.
 const BATCH: usize = 4096;
-/// How far two statements are apart at least.
-const PACE: Duration = Duration::from_millis(4);
-/// Most jobs named in one hint: Postgres takes less than 8000 bytes, and a job's name has 40.
-const JOBS_IN_HINT: usize = 150;
+/// Most jobs named in one hint: a payload has less than 8000 bytes, a job's name 36, and an ask at most 64.
+const JOBS_IN_HINT: usize = 120;
 /// What a hint about jobs begins with.
 const JOBS: &str = "jobs:";
-/// How often the listener sends itself a word, to notice a connection that is dead but looks alive.
-const SELF_TEST: Duration = Duration::from_secs(10);
-/// Wait before listening is tried again after a failure.
-const RECONNECT: Duration = Duration::from_secs(1);
+/// What a hint about listeners begins with.
+const ASKS: &str = "asks:";
 
 /// Something worth looking at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +46,8 @@ pub enum Wake {
     Prices,
     /// A key at a provider changed, or rests.
     Providers,
-    /// The listener's word to itself.
-    Echo(LeaseToken),
+    /// Somebody listens to the text of a job while it is written.
+    Ask(Ask),
 }
 
 impl Wake {
@@ -61,18 +55,17 @@ impl Wake {
         match self {
             Self::Pool(pool) => format!("pool:{}", pool.word()),
             Self::Job(job) => format!("{JOBS}{job}"),
+            Self::Ask(ask) => format!("{ASKS}{ask}"),
             Self::Cancel => "cancel".into(),
             Self::Notice => "notice".into(),
             Self::Prices => "prices".into(),
             Self::Providers => "providers".into(),
-            Self::Echo(token) => format!("echo:{}", token.0),
         }
     }
 
     fn from_payload(text: &str) -> Option<Self> {
         match text.split_once(':') {
             Some(("pool", pool)) => Medium::from_word(pool).map(Self::Pool),
-            Some(("echo", token)) => token.parse().ok().map(|token| Self::Echo(LeaseToken(token))),
             _ if text == "cancel" => Some(Self::Cancel),
             _ if text == "notice" => Some(Self::Notice),
             _ if text == "prices" => Some(Self::Prices),
@@ -83,22 +76,26 @@ impl Wake {
 
     /// Hints as few payloads: what was said twice is said once, and jobs share.
     fn to_payloads(hints: &[Self]) -> Vec<String> {
-        let jobs: Vec<_> = hints
-            .iter()
-            .filter_map(|hint| if let Self::Job(job) = hint { Some(job.to_string()) } else { None })
-            .collect();
-        let mut payloads: Vec<_> =
-            hints.iter().filter(|hint| !matches!(hint, Self::Job(_))).map(|hint| hint.to_payload()).collect();
+        let (mut payloads, mut jobs, mut asks) = (Vec::new(), Vec::new(), Vec::new());
+        for hint in hints {
+            match hint {
+                Self::Job(job) => jobs.push(job.to_string()),
+                Self::Ask(ask) => asks.push(ask.to_string()),
+                other => payloads.push(other.to_payload()),
+            }
+        }
         payloads.sort_unstable();
         payloads.dedup();
-        payloads.extend(jobs.chunks(JOBS_IN_HINT).map(|jobs| format!("{JOBS}{}", jobs.join(","))));
+        for (kind, named) in [(JOBS, jobs), (ASKS, asks)] {
+            payloads.extend(named.chunks(JOBS_IN_HINT).map(|some| format!("{kind}{}", some.join(","))));
+        }
         payloads
     }
 }
 
-/// The jobs that a payload names; those of another version's form are passed over.
-fn jobs_from_payload(text: &str) -> Option<Arc<[JobId]>> {
-    Some(text.strip_prefix(JOBS)?.split(',').filter_map(|job| job.parse().ok()).collect())
+/// The jobs or asks that a payload of this kind names; those of another version's form are passed over.
+fn named<T: FromStr>(kind: &str, payload: &str) -> Option<Arc<[T]>> {
+    Some(payload.strip_prefix(kind)?.split(',').filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Sends and hears hints. Clones share one connection.
@@ -108,6 +105,8 @@ pub struct Wakes {
     heard: broadcast::Sender<Wake>,
     /// Apart from the rest: there are many, and only those who wait for a job listen.
     jobs: broadcast::Sender<Arc<[JobId]>>,
+    /// Apart as well: only those who write texts care.
+    asks: broadcast::Sender<Arc<[Ask]>>,
 }
 
 impl Wakes {
@@ -116,9 +115,12 @@ impl Wakes {
         let (outbox, sending) = mpsc::unbounded_channel();
         let (heard, _) = broadcast::channel(BACKLOG);
         let (jobs, _) = broadcast::channel(BACKLOG);
-        let wakes = Self { outbox, heard, jobs };
+        let (asks, _) = broadcast::channel(BACKLOG);
+        let wakes = Self { outbox, heard, jobs, asks };
         process.spawn(send(db.clone(), sending, process.clone()));
-        process.spawn(listen(db.clone(), wakes.clone(), process.clone()));
+        let hearing = wakes.clone();
+        let pass_on = move |payload: &str| hearing.pass_on(payload);
+        process.spawn(channel::listen(db.clone(), CHANNEL, process.stop_token(), pass_on));
         wakes
     }
 
@@ -129,7 +131,8 @@ impl Wakes {
         }
     }
 
-    /// Hears every hint from now on, but those about jobs. Subscribe before looking, or a hint in between is lost.
+    /// Hears every hint from now on, but those about jobs and who listens to them. Subscribe before looking, or a hint in between
+    /// is lost.
     pub fn listen(&self) -> broadcast::Receiver<Wake> {
         self.heard.subscribe()
     }
@@ -137,6 +140,24 @@ impl Wakes {
     /// Hears which jobs ended or moved on from now on. Subscribe before looking, too.
     pub fn listen_to_jobs(&self) -> broadcast::Receiver<Arc<[JobId]>> {
         self.jobs.subscribe()
+    }
+
+    /// Hears which texts somebody listens to from now on.
+    pub fn listen_to_asks(&self) -> broadcast::Receiver<Arc<[Ask]>> {
+        self.asks.subscribe()
+    }
+
+    /// Tells those in this process. No receiver is no error: nobody here is waiting just now.
+    fn pass_on(&self, payload: &str) {
+        if let Some(jobs) = named(JOBS, payload) {
+            drop(self.jobs.send(jobs));
+        } else if let Some(asks) = named(ASKS, payload) {
+            drop(self.asks.send(asks));
+        } else if let Some(wake) = Wake::from_payload(payload) {
+            drop(self.heard.send(wake));
+        } else {
+            tracing::debug!(payload, "a hint of another version");
+        }
     }
 }
 
@@ -172,7 +193,7 @@ async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: P
             _ = sending.recv_many(&mut batch, BATCH) => {}
             () = process.stopping() => return,
         }
-        if let Err(error) = notify(&db, &Wake::to_payloads(&batch)).await {
+        if let Err(error) = channel::notify(&db, CHANNEL, &Wake::to_payloads(&batch)).await {
             tracing::warn!(%error, "hints not sent; those who wait will look by themselves");
         }
         // Whatever comes now goes out together.
@@ -185,94 +206,37 @@ async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: P
 /// # Errors
 /// When the database fails; those who wait will then look by themselves.
 pub async fn send_now(db: &PgPool, wake: Wake) -> Result<(), sqlx::Error> {
-    notify(db, &[wake.to_payload()]).await
-}
-
-async fn notify(db: &PgPool, payloads: &[String]) -> Result<(), sqlx::Error> {
-    sqlx::query!("select pg_notify($1, payload) from unnest($2::text[]) as payload", CHANNEL, payloads)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-async fn listen(db: PgPool, wakes: Wakes, process: Process) {
-    while !process.is_stopping() {
-        if let Err(error) = listen_once(&db, &wakes, &process).await {
-            tracing::warn!(%error, "not listening for hints; trying again");
-            process.sleep(RECONNECT).await;
-        }
-    }
-}
-
-/// Listens until the connection fails, an echo stays away, or the process stops.
-async fn listen_once(db: &PgPool, wakes: &Wakes, process: &Process) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(db).await?;
-    listener.listen(CHANNEL).await?;
-    let mut echo: Option<LeaseToken> = None;
-    let mut test = tokio::time::interval(SELF_TEST);
-    loop {
-        tokio::select! {
-            () = process.stopping() => return Ok(()),
-            heard = listener.try_recv() => match heard? {
-                Some(notification) => pass_on(&notification, wakes, &mut echo),
-                None => return Err(sqlx::Error::WorkerCrashed),
-            },
-            _ = test.tick() => {
-                if echo.is_some() {
-                    return Err(sqlx::Error::PoolTimedOut);
-                }
-                let token = LeaseToken::new();
-                echo = Some(token);
-                wakes.send(Wake::Echo(token));
-            }
-        }
-    }
-}
-
-fn pass_on(notification: &PgNotification, wakes: &Wakes, echo: &mut Option<LeaseToken>) {
-    if let Some(jobs) = jobs_from_payload(notification.payload()) {
-        // No receiver is no error, here and below: nobody in this process is waiting just now.
-        drop(wakes.jobs.send(jobs));
-        return;
-    }
-    match Wake::from_payload(notification.payload()) {
-        Some(Wake::Echo(token)) => {
-            if *echo == Some(token) {
-                *echo = None;
-            }
-        }
-        Some(wake) => drop(wakes.heard.send(wake)),
-        None => tracing::debug!(payload = notification.payload(), "a hint of another version"),
-    }
+    channel::notify(db, CHANNEL, &[wake.to_payload()]).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Place;
 
     #[test]
     fn a_hint_survives_its_payload() {
-        for wake in [
-            Wake::Pool(Medium::Video),
-            Wake::Cancel,
-            Wake::Notice,
-            Wake::Prices,
-            Wake::Echo(LeaseToken::new()),
-        ] {
+        for wake in [Wake::Pool(Medium::Video), Wake::Cancel, Wake::Notice, Wake::Prices, Wake::Providers] {
             assert_eq!(Wake::from_payload(&wake.to_payload()), Some(wake));
         }
         assert_eq!(Wake::from_payload("something newer"), None);
     }
 
     #[test]
-    fn jobs_share_payloads_that_postgres_takes() {
-        let jobs: Vec<_> = (0..400).map(|_| JobId::new()).collect();
+    fn jobs_and_asks_share_payloads_that_postgres_takes() {
+        let jobs: Vec<_> = (0..300).map(|_| JobId::new()).collect();
+        let place = Place { attempt: i16::MAX, offset: usize::MAX };
+        let again = [None, Some(place)].into_iter().cycle();
+        let asks: Vec<_> = jobs.iter().zip(again).map(|(job, again)| Ask { job: *job, again }).collect();
         let mut hints: Vec<_> = jobs.iter().copied().map(Wake::Job).collect();
+        hints.extend(asks.iter().copied().map(Wake::Ask));
         hints.extend([Wake::Notice, Wake::Notice]);
         let payloads = Wake::to_payloads(&hints);
-        assert_eq!(payloads.len(), 4);
-        assert!(payloads.iter().all(|payload| payload.len() < 8000));
-        let heard: Vec<_> = payloads.iter().filter_map(|text| jobs_from_payload(text)).collect();
+        assert_eq!(payloads.len(), 1 + 3 + 3);
+        assert!(payloads.iter().all(|payload| payload.len() <= channel::PAYLOAD_BYTES));
+        let heard: Vec<Arc<[JobId]>> = payloads.iter().filter_map(|text| named(JOBS, text)).collect();
         assert_eq!(heard.concat(), jobs);
+        let heard: Vec<Arc<[Ask]>> = payloads.iter().filter_map(|text| named(ASKS, text)).collect();
+        assert_eq!(heard.concat(), asks);
     }
 }

@@ -150,7 +150,11 @@ async fn every_other_example_in_the_document_is_read() {
     let mut asked = operations(&document);
     // Whoever has logged out asks no more.
     asked.sort_by_key(|(_, path, _)| *path == "/v1/auth/logout");
-    for (method, path, operation) in asked.into_iter().filter(|(_, path, _)| !path.starts_with("/v1/jobs")) {
+    for (method, path, operation) in asked {
+        // Orders wait for their ends, or were made above.
+        if path.starts_with("/v1/jobs") || operation["tags"][0] == "OpenAI" {
+            continue;
+        }
         for (name, body) in examples(operation).into_iter().flatten() {
             let answer = root.send(method.clone(), &with_ids(path), &[], Some(body)).await;
             let (status, code, _) = answer.error();

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Account, Child, Database, Stack, binary, eventually, scalar};
+use crate::support::{Account, Child, Database, Events, Stack, binary, eventually, scalar};
 
 const ROLES: [&str; 7] = ["api", "text", "image", "video", "audio", "delivery", "scheduler"];
 
@@ -179,6 +179,29 @@ async fn a_worker_told_to_stop_in_a_long_job_leaves_it_to_the_next_without_a_sec
     assert_eq!((job["status"].as_str(), job["attempts"].as_i64()), (Some("succeeded"), Some(1)), "{job}");
     assert_eq!(stack.simulator.paid("long").await, 1);
     second.stop().await;
+    stack.check().await;
+    stack.process.finish().await;
+    stack.db.close().await;
+    database.drop_now().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_told_to_stop_tells_the_chats_under_way_to_their_end() {
+    let database = Database::create().await;
+    let stack = Stack::on(&database.url).await;
+    let (mut api, text) = (stack.start("api"), stack.start("text"));
+    stack.ready().await;
+    let alice = stack.account(1000).await;
+    let messages = json!([{ "role": "user", "content": "[[sim:drip=50]] on and on" }]);
+    let body = json!({ "model": "gpt-4o", "stream": true, "messages": messages });
+    let url = format!("{}/v1/chat/completions", alice.base);
+    let mut events = Events::of(alice.http.post(url).bearer_auth(&alice.key).json(&body)).await;
+    events.next().await.expect("a first word");
+    api.signal(Signal::SIGTERM);
+    let rest = events.rest().await;
+    assert_eq!(rest.last().expect("an end").data, "[DONE]");
+    eventually("the API stops", async || !api.is_running()).await;
+    text.stop().await;
     stack.check().await;
     stack.process.finish().await;
     stack.db.close().await;

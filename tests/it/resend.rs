@@ -77,14 +77,22 @@ async fn a_job_answers_its_request_for_ten_minutes_after_its_success() {
 }
 
 #[tokio::test]
-async fn what_failed_or_is_being_canceled_is_made_when_it_is_sent_again() {
+async fn what_may_succeed_or_is_being_canceled_is_made_when_it_is_sent_again() {
     let app = TestApp::new().await;
     let alice = app.account(200_000).await;
-    let refused = chat("[[sim:refuse]]");
-    let first = send(&alice, 0, &refused).await.job();
-    app.drain().await;
-    assert_eq!(alice.job(first).await["status"], "failed");
-    assert_ne!(send(&alice, 1, &refused).await.job(), first);
+    for (fault, is_made) in [("[[sim:refuse]]", false), ("[[sim:quota]]", true)] {
+        let body = chat(fault);
+        let first = send(&alice, 0, &body).await.job();
+        app.drain().await;
+        let job = alice.job(first).await;
+        assert_eq!(
+            (&job["status"], &job["error"]["retryable"]),
+            (&json!("failed"), &json!(is_made)),
+            "{job}"
+        );
+        assert_eq!(send(&alice, 1, &body).await.job() != first, is_made, "{fault}");
+        app.providers_forgive();
+    }
 
     let film = json!({ "model": "kling", "input": { "prompt": "a fox" } });
     let first = send(&alice, 0, &film).await.job();

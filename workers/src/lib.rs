@@ -44,6 +44,7 @@ use shared::{
     job::{Doorbell, Writes},
     seal::Sealer,
     storage::Storage,
+    text::Teller,
     wake::Wakes,
 };
 
@@ -76,6 +77,8 @@ pub struct Ctx {
     pub clock: SharedClock,
     /// Hints to other processes.
     pub wakes: Wakes,
+    /// Tells texts while they are written.
+    pub teller: Teller,
     /// Which fields of an input are files.
     pub catalog: Arc<Catalog>,
     /// Where results go.

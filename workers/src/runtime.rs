@@ -32,6 +32,7 @@ use shared::{
     seal::Sealer,
     storage::Storage,
     telemetry,
+    text::Teller,
     wake::Wakes,
 };
 
@@ -78,6 +79,7 @@ impl Parts {
             keychain,
             health: Health::start(&self.db, &self.clock, process),
             writes: job::Writes::new(&self.db, process),
+            teller: Teller::start(&self.db, &self.wakes, process),
             providers,
             web: Web::new(self.allow_private)?.trusting(self.vendors.base_urls()),
             db: self.db,

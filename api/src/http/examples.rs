@@ -1,7 +1,7 @@
 //! Requests that one can send as they stand, for the document: one at least for every body of JSON.
 //!
 //! Orders of jobs are made of the catalogue, so that they run wherever it does, against the simulator too. Ids and secrets are made up:
-//! such a request is read, and then finds nothing. A test sends every one of them.
+//! such a request is read, and then finds nothing. A test sends each of them, but for those in OpenAI's form.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -64,6 +64,19 @@ fn other(method: &Method, path: &str) -> Option<Value> {
         ("POST", "/v1/jobs/{id}/feedback") => {
             json!({ "rating": "dislike", "reason": "the fox looks like a dog" })
         }
+        ("POST", "/v1/chat/completions") => json!({
+            "model": "gpt-4o", "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
+        }),
+        ("POST", "/v1/embeddings") => {
+            json!({ "model": "text-embedding-3-small", "input": "a fox in the snow" })
+        }
+        ("POST", "/v1/moderations") => json!({ "input": "a fox in the snow" }),
+        ("POST", "/v1/images/generations") => {
+            json!({ "model": "gpt-image-1", "prompt": "a fox in the snow" })
+        }
+        ("POST", "/v1/audio/speech") => json!({ "model": "tts-1", "input": "Good morning", "voice": "nova" }),
+        ("POST", "/v1/videos") => json!({ "model": "sora-2", "prompt": "the fox runs" }),
+        ("POST", "/v1/videos/{id}/remix") => json!({ "prompt": "the fox stands still" }),
         ("POST", "/v1/callbacks/{id}") => json!({ "challenge": "a1b2c3" }),
         ("POST", "/v1/webhook-endpoints") => json!({
             "url": "https://example.com/kiln", "events": ["job.succeeded", "job.failed"], "description": "the shop",

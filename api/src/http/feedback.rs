@@ -15,7 +15,7 @@ use super::{
     openapi::JobHeaders,
     order::{Anew, NewJob},
     retry::{former, hash_about},
-    submission,
+    submission, watch,
 };
 use crate::{
     ApiError, Ctx, ErrorBody,
@@ -103,7 +103,7 @@ pub async fn give(
     let improvement = wish.map(|wish| improvement(&ctx, former, &wish)).transpose()?;
     let given = Feedback { rating, reason, given_at: ctx.clock.now() };
     if !feedback::give(&ctx.db, caller.account, id, &given).await? {
-        return Err(jobs::unknown());
+        return Err(watch::unknown());
     }
     tracing::info!(job.id = %id, account.id = %caller.account, rating = rating.word(), "feedback on {id}");
     let said = FeedbackView {

@@ -1,28 +1,21 @@
-//! Jobs over HTTP: submit, look, wait, watch, list, cancel.
+//! Jobs over HTTP: submit, look, wait, list, cancel.
 
-use std::{convert::Infallible, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use axum::{
     Json,
     extract::State,
-    response::{
-        IntoResponse, Response, Sse,
-        sse::{Event, KeepAlive},
-    },
+    response::{IntoResponse, Response},
 };
-use futures::{Stream, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::Instant,
-};
 use utoipa::ToSchema;
 
 use super::{
     openapi::JobHeaders,
     order::{self, NewJob},
     submission::{self, Accepted, Fate},
+    watch::{self, await_end},
 };
 use crate::{
     ApiError, Ctx, ErrorBody,
@@ -34,20 +27,17 @@ use crate::{
 };
 use shared::{
     id::{AccountId, JobId},
-    job::{self, Cancel, Filter, Job, JobView, Medium, Status},
+    job::{self, Cancel, Filter, JobView, Medium, Status},
 };
 
 /// Longest wait a caller may ask for.
 const WAIT_SECS_MAX: u64 = 60;
-/// How often a waiting request looks by itself, should no hint arrive.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When a caller who polls should come again.
 const RETRY_AFTER_SECS: u32 = 2;
-/// How often a silent event stream says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Says that nothing new was made.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What a request may cost.
 #[derive(Debug, Serialize, ToSchema)]
@@ -267,7 +257,8 @@ pub async fn cancel(
     Caller(caller): Caller,
     PathId(id): PathId<JobId>,
 ) -> Result<Response, ApiError> {
-    let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
+    let canceled =
+        job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(watch::unknown)?;
     canceled.wakes(id).into_iter().for_each(|wake| ctx.wakes.send(wake));
     let status = match canceled {
         Cancel::Canceled => StatusCode::OK,
@@ -278,120 +269,6 @@ pub async fn cancel(
     };
     let view = await_end(&ctx, caller.account, id, Duration::ZERO).await?;
     Ok((status, Json(view)).into_response())
-}
-
-/// Watches a job: an event `job` with the whole job at each change, until it ends.
-#[utoipa::path(
-    get,
-    path = "/v1/jobs/{id}/events",
-    params(("id" = inline(schema::JobId), Path, description = "Which job")),
-    responses(
-        (
-            status = 200,
-            description = "Server-sent events. The data of each is the job as JSON; comments in between keep the connection.",
-            body = String,
-            content_type = "text/event-stream"
-        ),
-        (status = 404, description = "`job_not_found`", body = ErrorBody),
-    )
-)]
-pub async fn events(
-    State(ctx): State<Ctx>,
-    Caller(caller): Caller,
-    PathId(id): PathId<JobId>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let hints = ctx.wakes.listen_to_jobs();
-    let first = find(&ctx, caller.account, id).await?;
-    let state = Watch { ctx, account: caller.account, hints, next: Some(first), seen: None };
-    Ok(Sse::new(stream::unfold(state, Watch::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
-}
-
-/// What of a job is worth an event when it changes.
-type Seen = (String, String, Option<i16>);
-
-struct Watch {
-    ctx: Ctx,
-    account: AccountId,
-    hints: Receiver<Arc<[JobId]>>,
-    /// What to show at once: the job as it was found first.
-    next: Option<Job>,
-    /// The job that was shown last and how it stood; none before the first.
-    seen: Option<(JobId, Seen)>,
-}
-
-impl Watch {
-    async fn step(mut self) -> Option<(Result<Event, Infallible>, Self)> {
-        let job = match self.next.take() {
-            Some(first) => first,
-            None => self.next_change().await?,
-        };
-        // After the end there is no next change.
-        self.seen = (!job.is_final()).then(|| (job.id, standing(&job)));
-        let view = self.ctx.renderer.render(&self.ctx.db, vec![job]).await.ok()?.pop()?;
-        let event = Event::default().event("job").json_data(view).ok()?;
-        Some((Ok(event), self))
-    }
-
-    /// Waits until the job stands otherwise than it was last shown. `None` after its end, or when the process stops.
-    async fn next_change(&mut self) -> Option<Job> {
-        let (id, seen) = self.seen.take()?;
-        while !self.ctx.process.is_stopping() {
-            let job = find(&self.ctx, self.account, id).await.ok()?;
-            if standing(&job) != seen {
-                return Some(job);
-            }
-            hint_about(id, &mut self.hints, LOOK_EVERY).await;
-        }
-        None
-    }
-}
-
-fn standing(job: &Job) -> Seen {
-    (job.status.clone(), job.phase.clone(), job.progress)
-}
-
-/// The job, after waiting up to `wait` for its end.
-async fn await_end(ctx: &Ctx, account: AccountId, id: JobId, wait: Duration) -> Result<JobView, ApiError> {
-    // Subscribed before the first look, so that an end in between is not missed.
-    let mut hints = ctx.wakes.listen_to_jobs();
-    let until = Instant::now() + wait;
-    let job = loop {
-        let job = find(ctx, account, id).await?;
-        let left = until.saturating_duration_since(Instant::now());
-        if job.is_final() || left.is_zero() || ctx.process.is_stopping() {
-            break job;
-        }
-        tokio::select! {
-            () = hint_about(id, &mut hints, left.min(LOOK_EVERY)) => {}
-            () = ctx.process.stopping() => {}
-        }
-    };
-    ctx.renderer.render(&ctx.db, vec![job]).await?.pop().ok_or_else(ApiError::internal)
-}
-
-/// Waits for a hint about this job, at most `limit`.
-async fn hint_about(id: JobId, hints: &mut Receiver<Arc<[JobId]>>, limit: Duration) {
-    let heard = async {
-        loop {
-            match hints.recv().await {
-                Ok(jobs) if jobs.contains(&id) => return,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
-            }
-        }
-    };
-    // Running out of time is as good as a hint: the caller looks either way.
-    drop(tokio::time::timeout(limit, heard).await);
-}
-
-async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError> {
-    job::find(&ctx.db, account, id).await?.ok_or_else(unknown)
-}
-
-/// The answer to a job that there is not, or that is another's.
-pub fn unknown() -> ApiError {
-    ApiError::not_found("job_not_found", Some("id"), "there is no such job")
 }
 
 /// The `wait` of a Prefer header (RFC 7240); other preferences are not ours and are passed over.

@@ -12,6 +12,7 @@ mod connections;
 mod deliveries;
 mod docs;
 mod endpoints;
+mod events;
 mod examples;
 mod feedback;
 mod fields;
@@ -23,6 +24,7 @@ mod keys;
 mod layers;
 mod members;
 mod models;
+mod openai;
 mod openapi;
 mod order;
 mod pages;
@@ -42,6 +44,7 @@ mod telemetry;
 mod transactions;
 mod upload;
 mod usage;
+mod watch;
 mod webhooks;
 
 use std::time::Duration;
@@ -63,7 +66,7 @@ use crate::{
 };
 use connections::Patience;
 use route::{Route, documented};
-use shared::account::Permission;
+use shared::{account::Permission, process::Process};
 
 pub(crate) use order::{METADATA_KEY_LEN, METADATA_PAIRS, METADATA_VALUE_LEN};
 pub(crate) use webhooks::URL_LEN as WEBHOOK_URL_LEN;
@@ -74,9 +77,16 @@ pub use route::{Listed, listed};
 /// Header that names a request in our logs and in the caller's.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest wait at a stop for requests under way. Waiting ones are answered at once; a client that sends half a request and
-/// then nothing must not keep the process.
-const DRAIN: Duration = Duration::from_secs(10);
+/// Longest wait at a stop for requests under way. Those who wait for a job can ask again and are answered at once; an answer
+/// that only this request can have, such as a chat's, gets this long. A client that sends half a request and then nothing must not
+/// keep the process.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// So long before the end of that, whoever still waits is told to ask again, while it can be told.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often an answer that takes long shows that it is still coming.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Every route, and who may use it.
 fn routes() -> Vec<Route> {
@@ -87,10 +97,40 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/jobs", Needs(P::JobsRead), jobs::list),
         Route::post("/v1/jobs/quote", Needs(P::JobsWrite), jobs::quote).with_body(JOB_BODY_LIMIT_BYTES),
         Route::get("/v1/jobs/{id}", Needs(P::JobsRead), jobs::show),
-        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), jobs::events),
+        Route::get("/v1/jobs/{id}/events", Needs(P::JobsRead), events::watch),
         Route::post("/v1/jobs/{id}/cancel", Needs(P::JobsWrite), jobs::cancel),
         Route::post("/v1/jobs/{id}/retry", Needs(P::JobsWrite), retry::retry),
         Route::post("/v1/jobs/{id}/feedback", Needs(P::JobsWrite), feedback::give),
+        Route::post("/v1/chat/completions", Needs(P::JobsWrite), openai::chat::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/embeddings", Needs(P::JobsWrite), openai::embeddings::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/moderations", Needs(P::JobsWrite), openai::moderations::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/images/generations", Needs(P::JobsWrite), openai::images::generate)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/images/edits", Needs(P::JobsWrite), openai::images::edit)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::post("/v1/audio/speech", Needs(P::JobsWrite), openai::speech::create)
+            .with_body(JOB_BODY_LIMIT_BYTES)
+            .unhurried(),
+        Route::post("/v1/audio/transcriptions", Needs(P::JobsWrite), openai::transcriptions::create)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::post("/v1/videos", Needs(P::JobsWrite), openai::videos::create)
+            .with_body(openai::FORM_BYTES_MAX)
+            .unhurried(),
+        Route::get("/v1/videos", Needs(P::JobsRead), openai::videos::list),
+        Route::get("/v1/videos/{id}", Needs(P::JobsRead), openai::videos::retrieve),
+        Route::delete("/v1/videos/{id}", Needs(P::JobsWrite), openai::videos::remove),
+        Route::get("/v1/videos/{id}/content", Needs(P::JobsRead), openai::videos::content),
+        Route::post("/v1/videos/{id}/remix", Needs(P::JobsWrite), openai::videos::remix)
+            .with_body(JOB_BODY_LIMIT_BYTES),
         Route::post("/v1/callbacks/{id}", Public, callbacks::ring),
         Route::post("/v1/files", Needs(P::JobsWrite), files::create).with_body(FORM_BYTES_MAX).unhurried(),
         Route::get("/v1/files", Needs(P::JobsRead), files::list),
@@ -203,6 +243,12 @@ pub fn router(ctx: Ctx) -> Router {
 /// Serves until `shutdown` completes and the requests under way are answered, or have had their time.
 pub async fn serve(listener: TcpListener, ctx: Ctx, shutdown: impl Future<Output = ()> + Send + 'static) {
     connections::serve(listener, router(ctx), Patience::draining(DRAIN), shutdown).await;
+}
+
+/// Completes when a stopping process can wait no longer for what only it can answer.
+async fn farewell(process: Process) {
+    process.stopping().await;
+    tokio::time::sleep(DRAIN - FAREWELL).await;
 }
 
 /// A defect of ours, answered like any other error; the panic itself is in the log.

@@ -47,6 +47,11 @@ in UTC; tokens are whole numbers. Lists are read page by page: send the `last_id
 /// What routes are about, each with the beginnings of its paths.
 const TAGS: &[(&str, &str, &[&str])] = &[
     ("Jobs", "Order a generation, watch it, fetch what it made.", &["/v1/jobs"]),
+    (
+        "OpenAI",
+        "The same for OpenAI's own clients: each call is a job, made while the caller waits.",
+        &["/v1/chat/", "/v1/embeddings", "/v1/moderations", "/v1/images/", "/v1/audio/", "/v1/videos"],
+    ),
     ("Models", "What can be ordered, with which input, at what price.", &["/v1/models"]),
     ("Files", "Files that jobs work on.", &["/v1/files"]),
     ("Webhooks", "Where the ends of jobs are told, and what came of telling.", &["/v1/webhook-"]),
@@ -78,31 +83,37 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug)]
 pub struct JobHeaders;
 
+/// The same where the answer waits for the end of the job in any case.
+#[derive(Debug)]
+pub struct CallHeaders;
+
 impl IntoParams for JobHeaders {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let prefer = said(
+            "Prefer",
+            "`wait=N` holds the answer until the job ends, for at most N seconds, 60 at most.",
+            "^wait=([0-9]|[1-5][0-9]|60)$",
+        );
+        [CallHeaders::into_params(place), vec![prefer]].concat()
+    }
+}
+
+impl IntoParams for CallHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let header = |name: &str, about: &str, pattern: &str| {
-            let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
-            let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header);
-            header.description(Some(about)).required(Required::False).schema(Some(text)).build()
-        };
+        let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.";
+        let trace = "The trace that this is part of, as W3C Trace Context has it.";
         vec![
-            header(
-                IDEMPOTENCY_KEY,
-                "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.",
-                &format!("^[!#-~]{{1,{IDEMPOTENCY_KEY_LEN}}}$"),
-            ),
-            header(
-                "Prefer",
-                "`wait=N` holds the answer until the job ends, for at most N seconds, 60 at most.",
-                "^wait=([0-9]|[1-5][0-9]|60)$",
-            ),
-            header(
-                "traceparent",
-                "The trace that this is part of, as W3C Trace Context has it.",
-                "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-            ),
+            said(IDEMPOTENCY_KEY, key, &format!("^[!#-~]{{1,{IDEMPOTENCY_KEY_LEN}}}$")),
+            said("traceparent", trace, "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"),
         ]
     }
+}
+
+/// A header of a request, which may be absent.
+fn said(name: &str, about: &str, pattern: &str) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header);
+    header.description(Some(about)).required(Required::False).schema(Some(text)).build()
 }
 
 /// This document.
@@ -324,7 +335,7 @@ fn shared_errors() -> [(&'static str, &'static str, ApiError); 12] {
 
 fn answer(description: &str, error: &ApiError) -> ResponseBuilder {
     let mut content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
-    content.example = serde_json::to_value(error.body()).ok();
+    content.example = serde_json::to_value(error.shown()).ok();
     let answer = ResponseBuilder::new().description(description).content(JSON, content);
     let told: &[(&str, &str)] = match error.status().as_u16() {
         401 => &[("www-authenticate", "Challenge")],

@@ -112,6 +112,29 @@ enum CacheChoice {
 }
 
 impl NewJob {
+    /// A request for `model` with this input, and nothing said of the rest.
+    pub fn of(model: &str, input: Value) -> Self {
+        Self {
+            model: model.to_owned(),
+            input: whole_numbers(input),
+            webhook: None,
+            max_price: None,
+            priority: Priority::default(),
+            start_at: None,
+            deadline_seconds: None,
+            metadata: BTreeMap::new(),
+            routing: Routing::default(),
+            cache: CacheChoice::default(),
+            descent: Descent::default(),
+        }
+    }
+
+    /// The same with the caller's own pairs.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self { metadata, ..self }
+    }
+
     /// The request for what a former job was to make, to be begun at once.
     pub fn after(former: Former, descent: Descent, anew: Anew) -> Self {
         let Former { model, input, metadata, priority, webhook, wishes, .. } = former;

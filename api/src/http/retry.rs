@@ -12,7 +12,7 @@ use super::{
     jobs,
     openapi::JobHeaders,
     order::{Anew, NewJob},
-    submission,
+    submission, watch,
 };
 use crate::{
     ApiError, Ctx, ErrorBody,
@@ -69,7 +69,7 @@ pub async fn retry(
 /// # Errors
 /// 404 when there is none.
 pub async fn former(ctx: &Ctx, caller: &account::Caller, id: JobId) -> Result<Former, ApiError> {
-    job::former(&ctx.db, caller.account, id).await?.ok_or_else(jobs::unknown)
+    job::former(&ctx.db, caller.account, id).await?.ok_or_else(watch::unknown)
 }
 
 /// The hash of a request of which the body alone says too little: the same may be asked of another job.

@@ -152,7 +152,10 @@ fn recognise(head: &Bytes) -> Result<Format, ApiError> {
 }
 
 /// Whether a file may be so long, beside what the account's other uploads take.
-fn check_size(size_bytes: i64, used_bytes: i64, limits: UploadLimits) -> Result<(), ApiError> {
+///
+/// # Errors
+/// 413 when it may not.
+pub fn check_size(size_bytes: i64, used_bytes: i64, limits: UploadLimits) -> Result<(), ApiError> {
     if size_bytes > limits.file_bytes_max {
         return Err(ApiError::file_too_large(limits.file_bytes_max));
     }
@@ -180,14 +183,15 @@ fn twice(field: &str) -> ApiError {
     ApiError::bad_request("duplicate_field", field, format!("the form has the field {field:?} twice"))
 }
 
-fn not_stored(error: &anyhow::Error) -> ApiError {
+/// The answer where our own storage failed.
+pub fn not_stored(error: &anyhow::Error) -> ApiError {
     tracing::error!(error = format!("{error:#}"), "an upload could not be stored");
     ApiError::unavailable()
 }
 
 /// What a file is called without what may mislead whoever reads it: no folders, no control characters, and nothing that
 /// is not seen or turns the direction of reading. One that has no name left is named by its kind.
-fn harmless(claimed: &str, format: Format) -> String {
+pub fn harmless(claimed: &str, format: Format) -> String {
     let last = claimed.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|letter| !misleads(*letter)).collect();
     let name: String = name.trim().chars().take(NAME_LEN).collect();

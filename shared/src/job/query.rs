@@ -81,6 +81,11 @@ impl Job {
     pub fn is_final(&self) -> bool {
         self.finished_at.is_some()
     }
+
+    /// Whether its owner wants it no longer, see [`super::discard()`].
+    pub fn is_discarded(&self) -> bool {
+        self.finished_at.is_some() && self.expires_at == self.finished_at
+    }
 }
 
 /// What a list is narrowed by.

@@ -45,8 +45,9 @@ impl Sending {
     }
 }
 
-/// The job that answers what was sent before: one that is open and wanted, or has succeeded lately. One that failed cost nothing,
-/// and whoever sends it again wants it made; its trace is forgotten here, so that the next sending finds a newer one.
+/// The job that answers what was sent before: one that is open and wanted, has succeeded lately, or has failed lately as it would
+/// again. One that failed otherwise or was canceled cost nothing, and whoever sends it again wants it made; its trace is forgotten
+/// here, so that the next sending finds a newer one.
 ///
 /// # Errors
 /// When the database fails.
@@ -59,7 +60,8 @@ pub async fn first_sent(
     let newest = sqlx::query!(
         r#"select k.job_id as "job: JobId",
                   j.status = 'open' and not coalesce(q.cancel_requested, false)
-                  or j.status = 'succeeded' and j.finished_at > $3 as "answers!"
+                  or j.finished_at > $3
+                     and (j.status = 'succeeded' or j.status = 'failed' and not coalesce(j.error_retryable, true)) as "answers!"
            from idempotency_keys k
            join jobs j on j.id = k.job_id
            left join queue q on q.job_id = k.job_id

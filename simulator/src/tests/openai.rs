@@ -198,6 +198,18 @@ async fn a_recording_is_written_down_in_each_format() {
         let (_, answer) = transcribe(format, wav.clone()).await;
         assert!(answer.as_str().unwrap().contains(sign), "{answer}");
     }
+    let timed = |format: &'static str| {
+        Form::new()
+            .text("model", "whisper-1")
+            .text("response_format", format)
+            .text("timestamp_granularities[]", "word")
+            .part("file", Part::bytes(wav.clone()).file_name("fox.wav"))
+    };
+    let (_, answer) =
+        told(house.post(TRANSCRIPTION).multipart(timed("verbose_json")).send().await.unwrap()).await;
+    assert_eq!((&answer["words"][0]["word"], &answer["words"][0]["end"]), (&json!("This"), &json!(3)));
+    let (status, _) = told(house.post(TRANSCRIPTION).multipart(timed("json")).send().await.unwrap()).await;
+    assert_eq!(status, 400);
     assert_eq!(transcribe("json", Vec::new()).await.0, 400);
     assert_eq!(transcribe("json", b"no sound at all".to_vec()).await.0, 400);
     assert_eq!(transcribe("mp5", wav).await.0, 400);

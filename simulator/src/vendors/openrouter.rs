@@ -41,6 +41,7 @@ const OWN: &[&str] = &[
     "max_completion_tokens",
     "seed",
     "n",
+    "parallel_tool_calls",
     "user",
     "models",
     "provider",

@@ -23,6 +23,7 @@ use shared::{
     provider::Standings,
     seal::Sealer,
     storage::Storage,
+    text::Audience,
     wake::Wakes,
     webhook::Signer,
 };
@@ -179,6 +180,7 @@ impl TestApp {
             clock: clock.clone(),
             prices: Prices::start(&db, &catalog, &wakes, &process).await.expect("prices"),
             standings,
+            audience: Audience::start(&db, &wakes, &process, api::http::DRAIN),
             wakes,
             catalog,
             renderer: renderer.estimating(estimator.clone()),
@@ -272,9 +274,21 @@ impl TestApp {
 
     /// Another process of the API on the same database: its base URL.
     pub async fn another_door(&self) -> String {
+        self.open_door(self.door.clone()).await
+    }
+
+    /// Another process of the API, whose connection for texts is dead: its base URL.
+    pub async fn deaf_door(&self) -> String {
+        let gone = Process::new();
+        let audience = Audience::start(&self.db, &self.door.wakes, &gone, Duration::ZERO);
+        gone.finish().await;
+        self.open_door(Arc::new(api::Parts { audience, ..(*self.door).clone() })).await
+    }
+
+    async fn open_door(&self, door: api::Ctx) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for the API");
         let base = format!("http://{}", listener.local_addr().expect("a bound address"));
-        serve(&self.process, listener, self.door.clone());
+        serve(&self.process, listener, door);
         base
     }
 
@@ -338,6 +352,21 @@ impl TestApp {
             self.clock.advance_to(next.max(self.now() + TimeDelta::seconds(1)));
         }
         panic!("the queue does not drain");
+    }
+
+    /// What comes of a request while workers work.
+    pub async fn worked<T>(&self, asked: impl Future<Output = T>) -> T {
+        tokio::pin!(asked);
+        loop {
+            let work = async {
+                self.drain().await;
+                tokio::task::yield_now().await;
+            };
+            tokio::select! {
+                answer = &mut asked => return answer,
+                () = work => {}
+            }
+        }
     }
 
     /// As [`TestApp::drain`], but the worker dies the first time it comes to `station`; whether it ever did.

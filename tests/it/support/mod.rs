@@ -12,6 +12,7 @@ mod postbox;
 mod receiver;
 mod simulator;
 mod stack;
+mod stream;
 
 pub use account::{Account, Answer, read};
 pub use app::{Settings, TestApp};
@@ -22,3 +23,4 @@ pub use postbox::Postbox;
 pub use receiver::Receiver;
 pub use simulator::Simulator;
 pub use stack::{Child, Stack, binary, eventually};
+pub use stream::{Events, Heard};

@@ -45,6 +45,7 @@ const DIALECT: Dialect = Dialect {
     same_name: &[
         "frequency_penalty",
         "logprobs",
+        "parallel_tool_calls",
         "presence_penalty",
         "response_format",
         "seed",

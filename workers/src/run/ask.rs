@@ -3,11 +3,14 @@
 //! A submit goes out by a route that is not open and a key that works and does not rest. Where there is none the job goes to
 //! its next provider, if that takes work, or waits; neither spends a try. A task under way is asked for by the key it was
 //! submitted with, whatever rests. Every call is timed and counted, and what fails is laid at the door of whose fault it is.
+//! What a text vendor says while it writes is passed on to whoever listens.
 
 use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::mpsc;
 
 use super::{Lost, Made, Station, keep, persist, route, tries};
 use crate::{
@@ -16,11 +19,12 @@ use crate::{
     health::Admission,
     keychain::{Choice, Key},
     outcome::{self, Outcome, Stage, Way},
-    providers::{self, Call, ErrorClass, InputFile, Provider, ProviderError, Step},
+    providers::{self, Call, Deltas, ErrorClass, InputFile, Provider, ProviderError, Step},
 };
 use shared::{
     job::{self, Checkpoint, Claimed, Intent, Misses},
     provider::{self, Place},
+    text::{self, Telling},
 };
 
 /// How long a job waits for a place of a key whose places are all taken.
@@ -158,8 +162,17 @@ pub(super) async fn submit(
         ctx.probe.at(Station::Intended);
     }
     let began = ctx.clock.now();
-    let call = Call { parent_ref, ..desk.call(ctx, claimed, attempt, files) };
-    let answer = desk.timed("submit", provider.submit(&call)).await;
+    let mut call = Call { parent_ref, ..desk.call(ctx, claimed, attempt, files) };
+    // Kept until the result is, so that whoever missed a word can still be told.
+    let telling = text::is_written(&claimed.task).then(|| ctx.teller.begin(claimed.job(), attempt));
+    let answer = match &telling {
+        Some(telling) => {
+            let (deltas, told) = mpsc::unbounded_channel();
+            call.deltas = Deltas::new(deltas);
+            overheard(telling, told, desk.timed("submit", provider.submit(&call))).await
+        }
+        None => desk.timed("submit", provider.submit(&call)).await,
+    };
     ctx.probe.at(Station::Answered);
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, Made { artifacts, source, began, task: None }).await,
@@ -174,6 +187,26 @@ pub(super) async fn submit(
             Ok(if has_other_key { outcome.turned(Way::Key) } else { outcome })
         }
     }
+}
+
+/// Passes on what is told while a call is under way.
+async fn overheard<T>(
+    telling: &Telling,
+    mut told: mpsc::UnboundedReceiver<Value>,
+    asked: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(asked);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            Some(choices) = told.recv() => telling.tell(&choices),
+            answer = &mut asked => break answer,
+        }
+    };
+    while let Ok(choices) = told.try_recv() {
+        telling.tell(&choices);
+    }
+    answer
 }
 
 /// The files that the input names, and the provider's reference of the job that this one follows up, where it does.

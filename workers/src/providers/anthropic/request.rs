@@ -118,15 +118,20 @@ fn add_tools(input: &Value, body: &mut Value) -> Result<(), ProviderError> {
     };
     body["tools"] = tools.iter().map(tool).collect::<Result<Vec<_>, _>>()?.into();
     let choice = &input["tool_choice"];
-    let choice = match choice.as_str() {
+    let is_alone = input["parallel_tool_calls"] == false;
+    let mut choice = match choice.as_str() {
         Some(word @ ("auto" | "none")) => json!({"type": word}),
         Some("required") => json!({"type": "any"}),
         Some(_) => return Err(bad("tool_choice is none, auto, required or one function")),
         None => match choice["function"]["name"].as_str() {
             Some(name) => json!({"type": "tool", "name": name}),
+            None if is_alone => json!({"type": "auto"}),
             None => return Ok(()),
         },
     };
+    if is_alone && choice["type"] != "none" {
+        choice["disable_parallel_tool_use"] = json!(true);
+    }
     body["tool_choice"] = choice;
     Ok(())
 }
@@ -216,6 +221,22 @@ mod tests {
         assert_eq!(choose(json!("required")), Ok(json!({"type": "any"})));
         assert_eq!(choose(Value::Null), Ok(Value::Null));
         assert_eq!(choose(json!("perhaps")), Err(ErrorClass::BadInput));
+    }
+
+    #[test]
+    fn one_tool_at_a_time_is_a_word_of_the_choice() {
+        let choose = |choice: Value, several: bool| {
+            let tools = json!([{"type": "function", "function": {"name": "now"}}]);
+            let input =
+                json!({"prompt": "x", "tools": tools, "tool_choice": choice, "parallel_tool_calls": several});
+            body_of(input).unwrap()["tool_choice"].clone()
+        };
+        let alone = |kind: &str| json!({"type": kind, "disable_parallel_tool_use": true});
+        assert_eq!(choose(Value::Null, false), alone("auto"));
+        assert_eq!(choose(json!("required"), false), alone("any"));
+        assert_eq!(choose(json!("none"), false), json!({"type": "none"}));
+        assert_eq!(choose(json!("required"), true), json!({"type": "any"}));
+        assert_eq!(choose(Value::Null, true), Value::Null);
     }
 
     #[test]

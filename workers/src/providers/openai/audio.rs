@@ -109,7 +109,16 @@ fn form(call: &Call, format: &str) -> Result<Form, ProviderError> {
     if let Some(temperature) = call.input.get("temperature").and_then(Value::as_f64) {
         form = form.text("temperature", temperature.to_string());
     }
+    for granularity in granularities(&call.input) {
+        form = form.text("timestamp_granularities[]", granularity.to_owned());
+    }
     Ok(form)
+}
+
+/// What is to have times of its own: words, segments or both.
+fn granularities(input: &Value) -> impl Iterator<Item = &str> {
+    let named = input.get("timestamp_granularities").and_then(Value::as_array);
+    named.into_iter().flatten().filter_map(Value::as_str)
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,10 +162,17 @@ mod tests {
         let usage = json!({"type": "duration", "seconds": 27});
         check_transcript(json!({"text": "hi", "usage": usage}), "hi", Some(usage), None);
         check_transcript(
-            json!({"text": "", "language": "english", "segments": []}),
+            json!({"text": "", "language": "english", "segments": [], "words": []}),
             "",
             None,
-            Some(json!({"language": "english", "segments": []})),
+            Some(json!({"language": "english", "segments": [], "words": []})),
         );
+    }
+
+    #[test]
+    fn words_get_times_where_they_are_wanted() {
+        let input = json!({"audio": "file_1", "timestamp_granularities": ["word", "segment"]});
+        assert_eq!(granularities(&input).collect::<Vec<_>>(), ["word", "segment"]);
+        assert_eq!(granularities(&json!({"audio": "file_1"})).count(), 0);
     }
 }

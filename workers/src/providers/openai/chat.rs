@@ -47,6 +47,7 @@ pub const OPENAI: Dialect = Dialect {
         "logprobs",
         "max_completion_tokens",
         "n",
+        "parallel_tool_calls",
         "presence_penalty",
         "reasoning_effort",
         "response_format",

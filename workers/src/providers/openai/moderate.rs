@@ -23,6 +23,21 @@ struct Judgement {
     flagged: bool,
     categories: Value,
     category_scores: Value,
+    /// For each category, whether texts or pictures were looked at. Older models do not say.
+    #[serde(default)]
+    category_applied_input_types: Option<Value>,
+}
+
+impl Judgement {
+    fn into_json(self) -> Value {
+        let mut told = json!({
+            "flagged": self.flagged, "categories": self.categories, "category_scores": self.category_scores,
+        });
+        if let Some(types) = self.category_applied_input_types {
+            told["category_applied_input_types"] = types;
+        }
+        told
+    }
 }
 
 /// Has texts judged: `results` in the output has one judgement for each, and `flagged` says whether any is.
@@ -47,13 +62,7 @@ fn read(answer: Moderation, wanted: usize) -> Result<Artifacts, ProviderError> {
         return Err(ProviderError::new(ErrorClass::Broken, why));
     }
     let flagged = answer.results.iter().any(|judgement| judgement.flagged);
-    let results: Vec<_> = answer
-        .results
-        .into_iter()
-        .map(|Judgement { flagged, categories, category_scores }| {
-            json!({"flagged": flagged, "categories": categories, "category_scores": category_scores})
-        })
-        .collect();
+    let results: Vec<_> = answer.results.into_iter().map(Judgement::into_json).collect();
     let extra = Some(json!({"flagged": flagged, "results": results}));
     Ok(Artifacts { extra, ..Artifacts::default() })
 }
@@ -64,7 +73,7 @@ mod tests {
 
     #[test]
     fn each_text_has_its_judgement() {
-        let judgement = |flagged: bool| json!({"flagged": flagged, "categories": {"hate": flagged}, "category_scores": {"hate": 0.5}, "category_applied_input_types": {}});
+        let judgement = |flagged: bool| json!({"flagged": flagged, "categories": {"hate": flagged}, "category_scores": {"hate": 0.5}});
         let answer = |results: Value| serde_json::from_value(json!({"results": results})).unwrap();
         let made = read(answer(json!([judgement(false), judgement(true)])), 2).unwrap().extra.unwrap();
         assert_eq!(made["flagged"], true);
@@ -73,5 +82,8 @@ mod tests {
             json!({"flagged": true, "categories": {"hate": true}, "category_scores": {"hate": 0.5}})
         );
         assert_eq!(read(answer(json!([])), 1).unwrap_err().class, ErrorClass::Broken);
+        let mut typed = judgement(true);
+        typed["category_applied_input_types"] = json!({"hate": ["text"]});
+        assert_eq!(read(answer(json!([typed])), 1).unwrap().extra.unwrap()["results"][0], typed);
     }
 }
