@@ -53,16 +53,16 @@ pub struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
+    /// What went wrong, for programs; more may come.
+    code: &'static str,
     /// What went wrong, for people.
     message: String,
-    /// The kind of error, such as `invalid_request_error`.
-    #[serde(rename = "type")]
-    kind: &'static str,
     /// The field, parameter or header that is wrong, if it is one of them.
     #[schema(required)]
     param: Option<String>,
-    /// What went wrong, for programs; more may come.
-    code: &'static str,
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
 }
 
 impl ApiError {

@@ -122,22 +122,22 @@ pub struct JobFailure {
 /// What a job costs.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct JobPrice {
-    #[schema(pattern = "^tokens$")]
-    unit: &'static str,
-    /// Set aside when it was ordered: the most it may cost.
-    #[schema(minimum = 0)]
-    held: i64,
     /// Charged at its end.
     #[schema(required, minimum = 0)]
     charged: Option<i64>,
+    /// Set aside when it was ordered: the most it may cost.
+    #[schema(minimum = 0)]
+    held: i64,
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
 }
 
 /// Where to ask about a job.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct JobUrls {
-    get: String,
     cancel: String,
     events: String,
+    get: String,
 }
 
 /// A file of a job for its owner.
