@@ -13,7 +13,9 @@ use axum::{
 };
 use chrono::TimeDelta;
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::limit;
 use shared::{
@@ -42,6 +44,28 @@ pub struct ApiError {
     rate: Option<Box<RateState>>,
 }
 
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What went wrong, for programs; more may come.
+    code: &'static str,
+    /// What went wrong, for people.
+    message: String,
+    /// The field, parameter or header that is wrong, if it is one of them.
+    #[schema(required)]
+    param: Option<String>,
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
 impl ApiError {
     /// An error that names no field.
     pub(crate) fn new(
@@ -51,13 +75,6 @@ impl ApiError {
         message: impl Into<String>,
     ) -> Self {
         Self { status, kind, code, message: message.into(), param: None, retry_after_secs: None, rate: None }
-    }
-
-    /// What the caller reads.
-    pub(crate) fn body(&self) -> Value {
-        json!({ "error": {
-            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-        } })
     }
 
     /// Whether it is about something that is away just now, and may be back at the next look.
@@ -151,6 +168,23 @@ impl ApiError {
             retry_after_secs: Some(u32::try_from(limit::whole_secs(retry_after)).unwrap_or(u32::MAX).max(1)),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limited", message)
         }
+    }
+
+    /// What the caller reads.
+    pub fn shown(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
+            },
+        }
+    }
+
+    /// The same, to be told in another form.
+    pub(crate) fn body(&self) -> Value {
+        json!(self.shown())
     }
 
     /// 500: our fault; the caller learns no more.
@@ -314,7 +348,7 @@ impl From<anyhow::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut response = (self.status, Json(self.shown())).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -14,6 +14,7 @@ pub mod limit;
 mod page;
 mod people;
 mod request;
+mod schema;
 mod sheet;
 pub mod uploads;
 
@@ -37,7 +38,7 @@ use shared::{
 };
 
 pub use cors::Origins;
-pub use error::ApiError;
+pub use error::{ApiError, ErrorBody};
 pub use limit::Limits;
 pub use people::People;
 pub use uploads::{UploadLimits, Uploads};

@@ -64,7 +64,7 @@ impl<T: DeserializeOwned> Body<T> {
 impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
     type Rejection = ApiError;
 
-    /// `None` for a request that has no body, even if it says that it were JSON, as many programs always do.
+    /// `None` for a request without a body, or with null for one, even if it says that it were JSON, as many programs do.
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
         if content_type(request.headers()).is_empty() {
             return Ok(None);
@@ -73,7 +73,7 @@ impl<T: DeserializeOwned> OptionalFromRequest<Ctx> for Body<T> {
             return Err(ApiError::unsupported_media_type());
         }
         let bytes = read(request, ctx).await?;
-        if bytes.is_empty() { Ok(None) } else { Self::of(&bytes).map(Some) }
+        if matches!(bytes.trim_ascii(), b"" | b"null") { Ok(None) } else { Self::of(&bytes).map(Some) }
     }
 }
 
@@ -95,10 +95,8 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Posted<T> {
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
         let by_page = content_type(request.headers()) == FORM;
         if !by_page {
-            return Ok(Self {
-                value: <Body<T> as FromRequest<Ctx>>::from_request(request, ctx).await?.value,
-                by_page,
-            });
+            let body = <Body<T> as FromRequest<Ctx>>::from_request(request, ctx).await?;
+            return Ok(Self { value: body.value, by_page });
         }
         let fields = form(&read(request, ctx).await?);
         if has_zero(&fields) {
@@ -146,8 +144,7 @@ pub async fn read(request: Request, ctx: &Ctx) -> Result<Bytes, ApiError> {
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     if count_values(bytes) > VALUES_MAX {
-        let message = format!("the request body holds more than {VALUES_MAX} values");
-        return Err(ApiError::invalid_json(message));
+        return Err(ApiError::invalid_json(format!("the request body holds more than {VALUES_MAX} values")));
     }
     let whole: Value = serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid_json(format!("the request body is not JSON: {error}")))?;
@@ -174,6 +171,10 @@ pub fn zero() -> ApiError {
 }
 
 fn shape<T: DeserializeOwned>(whole: Value) -> Result<T, ApiError> {
+    // Serde would take a list for an object, its fields in order.
+    if !whole.is_object() {
+        return Err(ApiError::bad_request("invalid_type", "body", "the request body is no JSON object"));
+    }
     serde_path_to_error::deserialize(whole).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.into_inner().to_string());
         refuse_shape(&path, &inner)
@@ -354,9 +355,10 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// Default and most entries of one page of a list.
-const PAGE_DEFAULT: i64 = 20;
-const PAGE_MAX: i64 = 100;
+/// Default of entries of one page of a list.
+pub const PAGE_DEFAULT: i64 = 20;
+/// Most entries of one page of a list.
+pub const PAGE_MAX: i64 = 100;
 
 /// The `limit` of a list.
 ///

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 use crate::id::{AccountId, EndpointId, JobId, LeaseToken, NoticeId};
 
@@ -71,13 +72,16 @@ impl Sent {
 }
 
 /// A try as the account sees it in its log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeliveryTry)]
 pub struct Try {
     /// When it began.
     pub at: DateTime<Utc>,
     /// The status that the receiver answered with, if it answered.
+    #[schema(required)]
     pub status_code: Option<u16>,
     /// What was wrong with it; `None` when it was taken.
+    #[schema(required)]
     pub error: Option<String>,
     /// How long the receiver took.
     pub duration_ms: u64,

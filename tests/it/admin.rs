@@ -117,7 +117,7 @@ async fn an_account_is_opened_with_its_first_tokens_and_its_first_key_or_not_at_
 
     refused(&app, &["accounts", "open", "x", "--tier", "gold"], &["\"gold\"", "free, basic, premium"]).await;
     misread(&app, &["accounts", "open", "x", "--tokens", "-5"], "-5 is not in 0..").await;
-    misread(&app, &["accounts", "open", " "], "1 to 100 bytes").await;
+    misread(&app, &["accounts", "open", " "], "1 to 100 characters").await;
     assert_eq!(scalar::<i64>(&app.db, "select count(*) from accounts").await, 3, "nothing of those refused");
     assert_eq!(written(&app).await, ["account.opened"; 3]);
     let key: i64 = scalar(&app.db, "select count(*) from audit_log where after::text like '%kiln_%'").await;

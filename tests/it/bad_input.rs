@@ -268,6 +268,84 @@ async fn wrong_paths_methods_and_queries_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_time_beyond_all_reason_is_refused_before_it_is_kept() {
+    let app = TestApp::new().await;
+    let alice = app.account(0).await;
+    let operator = app.key(alice.id, KeyRole::Operator).await;
+    for end in [
+        "+10000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-23:59",
+        "+262142-12-31T23:59:59Z",
+        "+999999-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "tomorrow",
+    ] {
+        let movement =
+            json!({ "account": alice.id.to_string(), "amount": 5, "expires_at": end, "reason": "test" });
+        let key = json!({ "name": "test", "expires_at": end });
+        for (path, body) in [("/v1/billing/balance", movement), ("/v1/api-keys", key)] {
+            let answer = operator.post(path, body).await;
+            let (status, _, param) = answer.error();
+            assert_eq!((status, param), (400, "expires_at"), "{path} {end}: {}", answer.json);
+        }
+    }
+    assert_eq!(alice.tokens().await, (0, 0));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_character_that_cannot_be_kept_is_refused_wherever_text_is_taken() {
+    let app = TestApp::new().await;
+    let alice = app.account(0).await;
+    let operator = app.key(alice.id, KeyRole::Operator).await;
+    let owner = app.register("ann@example.com").await;
+    let consent = json!({ "version": "1" });
+    for (who, method, path, body) in [
+        (&owner, Method::PATCH, "/v1/account", json!({ "description": "a\0b" })),
+        (&owner, Method::PATCH, "/v1/me", json!({ "name": "a\0b" })),
+        (&owner, Method::POST, "/v1/auth/register", json!({ "name": "a\0b", "consent": consent })),
+        (&owner, Method::POST, "/v1/auth/login", json!({ "email": "ann@example.com", "password": "a\0b" })),
+        (&owner, Method::POST, "/v1/auth/refresh", json!({ "refresh_token": "\0" })),
+        (&owner, Method::PUT, "/v1/account/preferences", json!({ "models": { "a\0b": {} } })),
+        (&owner, Method::POST, "/v1/api-keys", json!({ "name": "a\0b" })),
+        (&operator, Method::POST, "/v1/billing/balance", json!({ "reason": "a\0b" })),
+        (&operator, Method::PUT, "/v1/admin/prices/gpt-4o", json!({ "reason": "a\0b", "tokens": 1 })),
+    ] {
+        let answer = who.send(method, path, &[], Some(&body)).await;
+        assert_eq!(answer.error(), (400, "invalid_json", "none"), "{path}: {}", answer.json);
+    }
+    for path in [
+        "/v1/account/audit-log?action=%00",
+        "/v1/account/audit-log?%00=1",
+        "/v1/usage?model=a%00b",
+        "/v1/billing/transactions?kind=%00",
+    ] {
+        assert_eq!(owner.get(path).await.error(), (400, "invalid_query", "query"), "{path}");
+    }
+    let page = app.post_by_page("/v1/auth/password/forgot", &[("email", "a\0b")]).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.json);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn null_for_a_body_that_may_be_absent_is_none() {
+    let app = TestApp::new().await;
+    for body in [json!(null), json!({})] {
+        let owner = app.register(&format!("ann{}@example.com", body.is_null())).await;
+        let ended = owner.post("/v1/auth/logout", body).await;
+        assert_eq!(
+            (ended.status.as_u16(), &ended.json["sessions_ended"]),
+            (200, &json!(1)),
+            "{}",
+            ended.json
+        );
+    }
+    let owner = app.register("bob@example.com").await;
+    assert_eq!(owner.post("/v1/auth/logout", json!([])).await.error().0, 400);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_where_nothing_allows_them() {
     let app = TestApp::with(Settings { allow_private: false, ..Settings::default() }).await;
     let alice = app.account(100_000).await;

@@ -31,6 +31,7 @@ mod members;
 mod moderation;
 mod notices;
 mod openai;
+mod openapi;
 mod people;
 mod price;
 mod privacy;

@@ -3,20 +3,22 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::{
+    account_view::{AccountView, ConsentView, Consents, Deleted, MeView, MembershipView, SessionView},
     auth::{consent_required, person},
     fields::{self, check_version},
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller},
-    page,
+    page::{List, Paging},
     request::{Body, PathId, Query, page_limit, present},
+    schema,
 };
 use shared::{
-    account::{self, NewProfile, PERSONAL_DATA, Profile, Session, Which},
+    account::{self, NewProfile, PERSONAL_DATA, Which},
     id::SessionId,
 };
 
@@ -24,59 +26,81 @@ use shared::{
 const LOW_BALANCE_MAX: i64 = 1_000_000_000_000;
 
 /// What a person changes about themselves.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PersonPatch {
+    /// One line.
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: String,
 }
 
 /// What an account says of itself; what is absent stays, null clears.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AccountPatch)]
 pub struct ProfilePatch {
+    /// Name of the company or person, in one line.
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
+    /// What it does.
     #[serde(default, deserialize_with = "present")]
+    #[schema(max_length = 2000)]
     description: Option<Option<String>>,
+    /// An http or https URL.
     #[serde(default, deserialize_with = "present")]
+    #[schema(max_length = 2000)]
     website: Option<Option<String>>,
+    /// Digits, with a plus before them or none.
     #[serde(default, deserialize_with = "present")]
+    #[schema(max_length = 20, pattern = r"^(\+?[0-9]{5,20})?$")]
     phone: Option<Option<String>>,
+    /// A postal address.
     #[serde(default, deserialize_with = "present")]
+    #[schema(max_length = 500)]
     address: Option<Option<String>>,
+    /// Tokens below which it wants to be told; null: what the deployment has for all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000i64)]
     low_balance_tokens: Option<Option<i64>>,
 }
 
 /// A consent to a version of a document.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewConsent {
+    #[schema(value_type = schema::Document)]
     document: String,
+    /// The current one.
     version: String,
 }
 
 /// Who is logged in, and which accounts they belong to.
-pub async fn me(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get,
+    path = "/v1/me",
+    responses((status = 200, description = "The person", body = MeView))
+)]
+pub async fn me(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<MeView>, ApiError> {
     let (user, session) = person(&caller)?;
     let known = account::user(&ctx.db, user).await?.ok_or_else(ApiError::invalid_token)?;
-    let accounts: Vec<_> = account::memberships(&ctx.db, user)
-        .await?
-        .into_iter()
-        .map(|one| json!({ "id": one.account, "name": one.name, "role": one.role, "status": one.status }))
-        .collect();
-    Ok(Json(json!({
-        "object": "user", "id": known.id, "email": known.email, "name": known.name, "operator_role": known.operator_role,
-        "account": caller.account, "session": session, "accounts": accounts, "created_at": known.created_at,
-    })))
+    let accounts = account::memberships(&ctx.db, user).await?;
+    let accounts = accounts.into_iter().map(MembershipView::from).collect();
+    Ok(Json(MeView::of(known, caller.account, session, accounts)))
 }
 
 /// Calls whoever is logged in by another name.
+#[utoipa::path(
+    patch,
+    path = "/v1/me",
+    request_body = PersonPatch,
+    responses((status = 200, description = "The person as they are now", body = MeView))
+)]
 pub async fn rename(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<PersonPatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<MeView>, ApiError> {
     let (user, _) = person(&caller)?;
     let name = fields::name("name", &body.value.name)?;
     account::rename_user(&ctx.db, &caller, user, &name, &by, ctx.clock.now()).await?;
@@ -84,54 +108,82 @@ pub async fn rename(
 }
 
 /// A page of one's own sessions, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/me/sessions",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::SessionId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of sessions that have not ended", body = List<SessionView>))
+)]
 pub async fn sessions(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<SessionView>>, ApiError> {
     let (user, current) = person(&caller)?;
     let limit = page_limit(&mut query)?;
     let after = query.take::<SessionId>("after")?;
     query.finish()?;
     let found = account::sessions(&ctx.db, user, after, limit + 1, ctx.clock.now()).await?;
-    Ok(page::answer(found, limit, |session| session.id, |session| show_session(&session, current)))
+    Ok(Json(List::of(found, limit, |session| session.id, |session| SessionView::of(session, current))))
 }
 
 /// Ends one of one's own sessions.
+#[utoipa::path(
+    delete,
+    path = "/v1/me/sessions/{id}",
+    params(("id" = inline(schema::SessionId), Path, description = "Which session")),
+    responses(
+        (status = 200, description = "It has ended", body = Deleted),
+        (status = 404, description = "`session_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn end_session(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(session): PathId<SessionId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     let (user, _) = person(&caller)?;
     let which = Which::Only(session);
     let ended = account::log_out(&ctx.db, &caller, user, which, &by, ctx.clock.now()).await?;
     if ended == 0 {
         return Err(ApiError::not_found("session_not_found", Some("id"), "you have no such session"));
     }
-    Ok(Json(json!({ "object": "session", "id": session, "deleted": true })))
+    Ok(Json(Deleted::of("session", session)))
 }
 
 /// The account and how it stands.
-pub async fn show(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get,
+    path = "/v1/account",
+    responses((status = 200, description = "The account", body = AccountView))
+)]
+pub async fn show(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<AccountView>, ApiError> {
     let profile = account::profile(&ctx.db, caller.account).await?.ok_or_else(ApiError::internal)?;
-    let mut shown = show_profile(&ctx, &profile);
     // Only people agree to something.
-    shown["consent_required"] = match caller.actor.user() {
-        Some(user) => consent_required(&ctx, user).await?.into(),
-        None => Value::Null,
+    let required = match caller.actor.user() {
+        Some(user) => consent_required(&ctx, user).await?,
+        None => None,
     };
-    Ok(Json(shown))
+    Ok(Json(AccountView::of(profile, ctx.people.consent_version.clone(), required)))
 }
 
 /// Changes what the account says of itself.
+#[utoipa::path(
+    patch,
+    path = "/v1/account",
+    request_body = ProfilePatch,
+    responses((status = 200, description = "The account as it is now", body = AccountView))
+)]
 pub async fn change(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<ProfilePatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<AccountView>, ApiError> {
     let patch = body.value;
     let text = |given: Option<Option<String>>, read: fn(&str) -> Result<Option<String>, ApiError>| {
         given.map(|text| text.map_or(Ok(None), |text| read(&text))).transpose()
@@ -155,27 +207,31 @@ pub async fn change(
 }
 
 /// What whoever is logged in agreed to, newest first.
-pub async fn consents(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get,
+    path = "/v1/account/consents",
+    responses((status = 200, description = "Every consent", body = Consents))
+)]
+pub async fn consents(State(ctx): State<Ctx>, Caller(caller): Caller) -> Result<Json<Consents>, ApiError> {
     let (user, _) = person(&caller)?;
-    let given: Vec<_> = account::consents(&ctx.db, user)
-        .await?
-        .into_iter()
-        .map(|one| {
-            json!({ "object": "consent", "document": one.document, "version": one.version, "given_at": one.given_at })
-        })
-        .collect();
-    Ok(Json(json!({
-        "object": "list", "data": given, "has_more": false, "current_version": ctx.people.consent_version,
-    })))
+    let given = account::consents(&ctx.db, user).await?;
+    let given = given.into_iter().map(ConsentView::from).collect();
+    Ok(Json(Consents::of(given, ctx.people.consent_version.clone())))
 }
 
 /// Takes the consent of whoever is logged in.
+#[utoipa::path(
+    post,
+    path = "/v1/account/consents",
+    request_body = NewConsent,
+    responses((status = 201, description = "Every consent, this one with them", body = Consents))
+)]
 pub async fn consent(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<NewConsent>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<Consents>), ApiError> {
     let (user, _) = person(&caller)?;
     let NewConsent { document, version } = body.value;
     if document != PERSONAL_DATA {
@@ -188,28 +244,13 @@ pub async fn consent(
     Ok((StatusCode::CREATED, Json(list)))
 }
 
-fn show_session(session: &Session, current: SessionId) -> Value {
-    json!({
-        "object": "session", "id": session.id, "account": session.account, "current": session.id == current,
-        "created_at": session.created_at, "refreshed_at": session.refreshed_at, "expires_at": session.expires_at,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
 
-fn show_profile(ctx: &Ctx, profile: &Profile) -> Value {
-    json!({
-        "object": "account", "id": profile.id, "name": profile.name, "status": profile.status,
-        "description": profile.description, "website": profile.website, "phone": profile.phone,
-        "address": profile.address,
-        "tier": profile.tier, "base_tier": profile.base_tier,
-        "limits": { "requests_per_hour": profile.requests_per_hour },
-        "price_group": profile.price_group, "price_percent": profile.price_percent,
-        "credit_limit_tokens": profile.credit_limit_tokens, "owed_tokens": profile.owed_tokens,
-        "subscribed_until": profile.subscribed_until, "unlimited_until": profile.unlimited_until,
-        "low_balance_tokens": profile.low_balance_tokens,
-        "consent": {
-            "document": PERSONAL_DATA, "version": profile.consent_version, "given_at": profile.consent_given_at,
-            "current_version": ctx.people.consent_version,
-        },
-        "created_at": profile.created_at,
-    })
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<ProfilePatch>("low_balance_tokens", "maximum"), LOW_BALANCE_MAX);
+    }
 }

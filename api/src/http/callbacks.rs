@@ -6,11 +6,14 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     ApiError, Ctx,
     request::{PathId, read},
+    schema,
 };
 use shared::{id::JobId, job, wake::Wake};
 
@@ -30,12 +33,28 @@ impl FromStr for Bell {
     }
 }
 
+/// What a provider is answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CallbackAnswer)]
+pub struct Answer {
+    /// What it sent under this name, if it sent something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenge: Option<Value>,
+}
+
 /// Makes the next look at a job's provider due. Some providers first send a `challenge` and want it back (MiniMax).
+#[utoipa::path(
+    post,
+    path = "/v1/callbacks/{id}",
+    params(("id" = inline(schema::CallbackId), Path, description = "The end of an address that a provider was told")),
+    request_body(content = Option<Value>, content_type = "application/json", description = "Whatever the provider says."),
+    responses((status = 200, description = "The job will be looked at", body = Answer))
+)]
 pub async fn ring(
     State(ctx): State<Ctx>,
     PathId(bell): PathId<Bell>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Answer>, ApiError> {
     if !ctx.doorbell.knows(bell.job, &bell.word) {
         return Err(ApiError::not_found("not_found", None, "no such callback"));
     }
@@ -45,5 +64,5 @@ pub async fn ring(
         ctx.wakes.send(Wake::Pool(pool));
     }
     let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(Json(sent.get("challenge").map_or_else(|| json!({}), |challenge| json!({ "challenge": challenge }))))
+    Ok(Json(Answer { challenge: sent.get("challenge").cloned() }))
 }

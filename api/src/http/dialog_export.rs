@@ -9,11 +9,15 @@ use axum::{body::Body, extract::State, response::Response};
 use futures::stream;
 use serde_json::Value;
 
-use super::dialogs::{find, show_message, view};
+use super::{
+    dialog_view::{DialogView, MessageView},
+    dialogs::find,
+};
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
     request::{PathId, Query, word},
+    schema,
     sheet::download,
 };
 use shared::{
@@ -56,7 +60,7 @@ impl Form {
     fn head(self, dialog: &Dialog) -> String {
         match self {
             Self::Json => {
-                let mut head = view(dialog).to_string();
+                let mut head = json(&DialogView::of(dialog));
                 // The messages go before the brace that ends the object.
                 head.pop();
                 head + ",\"messages\":["
@@ -67,8 +71,8 @@ impl Form {
 
     fn message(self, message: &Message, is_first: bool) -> String {
         match self {
-            Self::Json if is_first => format!("\n{}", show_message(message)),
-            Self::Json => format!(",\n{}", show_message(message)),
+            Self::Json if is_first => format!("\n{}", json(&MessageView::of(message))),
+            Self::Json => format!(",\n{}", json(&MessageView::of(message))),
             Self::Markdown => markdown(message),
         }
     }
@@ -81,7 +85,24 @@ impl Form {
     }
 }
 
+fn json<T: serde::Serialize>(shown: &T) -> String {
+    serde_json::to_string(shown).expect("a view has nothing that JSON cannot say")
+}
+
 /// A dialog with all that was said in it, in the order in which it was.
+#[utoipa::path(
+    get,
+    path = "/v1/dialogs/{id}/export",
+    params(
+        ("id" = inline(schema::DialogId), Path, description = "Which dialog"),
+        ("format" = inline(Option<schema::DialogForm>), Query, description = "How it is written; `json`, unless said otherwise"),
+    ),
+    responses(
+        (status = 200, description = "A file with the dialog and its messages", content(
+            (Value = "application/json"), (String = "text/markdown"))),
+        (status = 404, description = "`dialog_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn export(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

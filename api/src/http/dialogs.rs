@@ -6,18 +6,23 @@
 use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{fields, models};
+use super::{
+    account_view::Deleted,
+    dialog_view::{DialogView, MessageView},
+    fields, models,
+};
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
-    page,
+    page::{List, Paging},
     request::{Body, PathId, Query, page_limit, present},
+    schema,
 };
 use shared::{
     account,
-    dialog::{self, Changes, Dialog, MESSAGE_CHARS, Message, Owner},
+    dialog::{self, Changes, Dialog, MESSAGE_CHARS, Owner},
     id::DialogId,
 };
 
@@ -25,36 +30,60 @@ use shared::{
 pub const BYTES_MAX: usize = 640 * 1024;
 
 /// A dialog as it is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewDialog {
+    /// What it is called.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     title: Option<String>,
+    /// Who answers where a job names no model: one of the task `text.chat`.
     model: Option<String>,
+    /// Instructions that go before everything.
+    #[schema(max_length = 50_000)]
     system: Option<String>,
+    /// Whether what was said goes before what is said next; yes, unless said otherwise.
     uses_history: Option<bool>,
+    /// Whether what is said is kept; yes, unless said otherwise.
     keeps_history: Option<bool>,
 }
 
 /// What is to be changed of a dialog; what is absent stays, null clears.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DialogPatch {
+    /// What it is called.
     #[serde(default, deserialize_with = "present")]
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     title: Option<Option<String>>,
+    /// Who answers where a job names no model.
     #[serde(default, deserialize_with = "present")]
     model: Option<Option<String>>,
+    /// Instructions that go before everything.
     #[serde(default, deserialize_with = "present")]
+    #[schema(max_length = 50_000)]
     system: Option<Option<String>>,
+    /// Whether what was said goes before what is said next.
     uses_history: Option<bool>,
+    /// Whether what is said is kept from now on.
     keeps_history: Option<bool>,
 }
 
 /// Begins a dialog.
+#[utoipa::path(
+    post,
+    path = "/v1/dialogs",
+    request_body(content = Option<NewDialog>),
+    responses(
+        (status = 201, description = "The dialog", body = DialogView),
+        (status = 404, description = "`model_not_found`", body = ErrorBody),
+        (status = 409, description = "`too_many_dialogs`", body = ErrorBody),
+    )
+)]
 pub async fn begin(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     body: Option<Body<NewDialog>>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<DialogView>), ApiError> {
     let asked = body.map(|body| body.value).unwrap_or_default();
     let new = dialog::NewDialog {
         title: asked.title.map(|title| fields::name("title", &title)).transpose()?,
@@ -65,38 +94,66 @@ pub async fn begin(
     };
     let begun = dialog::begin(&ctx.db, &caller, &new, ctx.dialogs.per_account, ctx.clock.now()).await?;
     tracing::info!(dialog.id = %begun.id, account.id = %caller.account, "dialog {} begun", begun.id);
-    Ok((StatusCode::CREATED, Json(view(&begun))))
+    Ok((StatusCode::CREATED, Json(DialogView::of(&begun))))
 }
 
 /// A page of the caller's dialogs, the last begun first.
+#[utoipa::path(
+    get,
+    path = "/v1/dialogs",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::DialogId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of dialogs", body = List<DialogView>))
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<DialogView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<DialogId>("after")?;
     query.finish()?;
     let found = dialog::list(&ctx.db, Owner::of(&caller), after, limit + 1).await?;
-    Ok(page::answer(found, limit, |dialog| dialog.id, |dialog| view(&dialog)))
+    Ok(Json(List::of(found, limit, |dialog| dialog.id, |dialog| DialogView::of(&dialog))))
 }
 
 /// One dialog, without what was said in it.
+#[utoipa::path(
+    get,
+    path = "/v1/dialogs/{id}",
+    params(("id" = inline(schema::DialogId), Path, description = "Which dialog")),
+    responses(
+        (status = 200, description = "The dialog", body = DialogView),
+        (status = 404, description = "`dialog_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn show(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<DialogId>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&find(&ctx, &caller, id).await?)))
+) -> Result<Json<DialogView>, ApiError> {
+    Ok(Json(DialogView::of(&find(&ctx, &caller, id).await?)))
 }
 
 /// Changes what a dialog is called, who answers in it, and what goes before a message; from the next job on.
+#[utoipa::path(
+    patch,
+    path = "/v1/dialogs/{id}",
+    params(("id" = inline(schema::DialogId), Path, description = "Which dialog")),
+    request_body = DialogPatch,
+    responses(
+        (status = 200, description = "The dialog as it is now", body = DialogView),
+        (status = 404, description = "`dialog_not_found`, `model_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn change(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<DialogId>,
     body: Body<DialogPatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<DialogView>, ApiError> {
     let patch = body.value;
     let title = |given: String| fields::name("title", &given);
     let model = |given: String| chat_model(&ctx, &caller, given);
@@ -108,45 +165,76 @@ pub async fn change(
         keeps_history: patch.keeps_history,
     };
     let changed = dialog::change(&ctx.db, Owner::of(&caller), id, &changes, ctx.clock.now()).await?;
-    Ok(Json(view(&changed.ok_or_else(|| unknown("id"))?)))
+    Ok(Json(DialogView::of(&changed.ok_or_else(|| unknown("id"))?)))
 }
 
 /// Deletes a dialog with all that was said in it.
+#[utoipa::path(
+    delete,
+    path = "/v1/dialogs/{id}",
+    params(("id" = inline(schema::DialogId), Path, description = "Which dialog")),
+    responses(
+        (status = 200, description = "It is gone", body = Deleted),
+        (status = 404, description = "`dialog_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn delete(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<DialogId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     if !dialog::delete(&ctx.db, Owner::of(&caller), id).await? {
         return Err(unknown("id"));
     }
     tracing::info!(dialog.id = %id, account.id = %caller.account, "dialog {id} deleted");
-    Ok(Json(json!({ "object": "dialog", "id": id, "deleted": true })))
+    Ok(Json(Deleted::of("dialog", id)))
 }
 
 /// A page of what was said in a dialog, the last said first.
+#[utoipa::path(
+    get,
+    path = "/v1/dialogs/{id}/messages",
+    params(
+        ("id" = inline(schema::DialogId), Path, description = "Which dialog"),
+        Paging,
+        ("after" = inline(Option<i32>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of messages", body = List<MessageView>),
+        (status = 404, description = "`dialog_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn messages(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<DialogId>,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<MessageView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<i32>("after")?;
     query.finish()?;
     find(&ctx, &caller, id).await?;
     let found = dialog::messages(&ctx.db, Owner::of(&caller), id, after, limit + 1).await?;
-    Ok(page::answer(found, limit, |message| message.n, |message| show_message(&message)))
+    Ok(Json(List::of(found, limit, |message| message.n, |message| MessageView::of(&message))))
 }
 
 /// Forgets all that was said in a dialog, which goes on from nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/dialogs/{id}/messages",
+    params(("id" = inline(schema::DialogId), Path, description = "Which dialog")),
+    responses(
+        (status = 200, description = "The dialog, in which nothing is said", body = DialogView),
+        (status = 404, description = "`dialog_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn forget(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<DialogId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<DialogView>, ApiError> {
     let emptied = dialog::forget(&ctx.db, Owner::of(&caller), id, ctx.clock.now()).await?;
-    Ok(Json(view(&emptied.ok_or_else(|| unknown("id"))?)))
+    Ok(Json(DialogView::of(&emptied.ok_or_else(|| unknown("id"))?)))
 }
 
 /// A dialog of the caller.
@@ -160,27 +248,6 @@ pub async fn find(ctx: &Ctx, caller: &account::Caller, id: DialogId) -> Result<D
 /// The answer to a dialog that is not there, which `param` names.
 pub fn unknown(param: &str) -> ApiError {
     ApiError::not_found("dialog_not_found", Some(param), "there is no such dialog")
-}
-
-/// A dialog for its owner.
-pub fn view(dialog: &Dialog) -> Value {
-    json!({
-        "id": dialog.id, "object": "dialog", "title": dialog.title, "model": dialog.model, "system": dialog.system,
-        "uses_history": dialog.uses_history, "keeps_history": dialog.keeps_history, "message_count": dialog.message_count,
-        "user": dialog.user, "api_key": dialog.key, "created_at": dialog.created_at, "updated_at": dialog.updated_at,
-    })
-}
-
-/// A message for its owner, in OpenAI's form and with what it lacks.
-pub fn show_message(message: &Message) -> Value {
-    let mut shown = json!({
-        "object": "dialog.message", "n": message.n, "role": message.role, "content": message.content,
-        "job": message.job, "created_at": message.created_at,
-    });
-    if let (Some(fields), Some(Value::Object(more))) = (shown.as_object_mut(), &message.more) {
-        fields.extend(more.clone());
-    }
-    shown
 }
 
 /// A model that holds conversations and that the caller may use.

@@ -18,14 +18,38 @@ use http::HeaderMap;
 use serde_json::json;
 
 use super::{HEARTBEAT, openai::told::Told, watch::Watch};
-use crate::{ApiError, Ctx, access::Caller, request::PathId};
+use crate::{ApiError, Ctx, ErrorBody, access::Caller, request::PathId, schema};
 use shared::{
     id::JobId,
     job::Job,
     text::{self, Listener, Place, Said},
 };
 
-/// Watches a job until it ends.
+/// Watches a job until it ends: an event `job` with the whole job at each change, and for what is written an event `delta` with
+/// each piece of the answer.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/events",
+    operation_id = "jobs_events",
+    params(
+        ("id" = inline(schema::JobId), Path, description = "Which job"),
+        (
+            "last-event-id" = Option<String>,
+            Header,
+            nullable = false,
+            description = "The id of the last event that came, to go on from there"
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Server-sent events. The data of each is JSON; comments in between keep the connection.",
+            body = String,
+            content_type = "text/event-stream"
+        ),
+        (status = 404, description = "`job_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn watch(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

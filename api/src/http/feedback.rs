@@ -5,20 +5,23 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     fields, jobs,
+    openapi::JobHeaders,
     order::{Anew, NewJob},
     retry::{former, hash_about},
     submission, watch,
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
     request::{Body, PathId},
+    schema,
 };
 use shared::{
     feedback::{self, Feedback, Rating},
@@ -30,17 +33,55 @@ use shared::{
 const WORDS_CHARS: usize = 2000;
 
 /// A word on a result as it comes in.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewFeedback {
     rating: Rating,
+    /// Why, in your own words.
+    #[schema(max_length = 2000)]
     reason: Option<String>,
-    /// What to change; with a dislike.
+    /// What to change, with a dislike: the result is made once more, with this in mind.
+    #[schema(max_length = 2000)]
     improve: Option<String>,
+}
+
+/// A word on a result, and what came of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Feedback)]
+pub struct FeedbackView {
+    #[schema(pattern = "^feedback$")]
+    object: &'static str,
+    /// The job whose result it is about.
+    #[schema(value_type = schema::JobId)]
+    job: JobId,
+    rating: Rating,
+    #[schema(required)]
+    reason: Option<String>,
+    given_at: DateTime<Utc>,
+    /// The job that is to make it better, if that was wished.
+    #[schema(required)]
+    improvement: Option<JobView>,
 }
 
 /// Keeps what is said of a result, in place of what was said before, and has it made better where that is wished. What is said stays
 /// also where the improvement is refused for want of tokens.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/feedback",
+    operation_id = "jobs_feedback",
+    params(("id" = inline(schema::JobId), Path, description = "A job that has succeeded"), JobHeaders),
+    request_body = NewFeedback,
+    responses(
+        (
+            status = 200,
+            description = "It is kept; if it was to be improved, that has ended in the time that you preferred to wait",
+            body = FeedbackView
+        ),
+        (status = 202, description = "It is kept, and the result is being improved", body = FeedbackView),
+        (status = 404, description = "`job_not_found`, or `model_not_found` of a model that is no longer", body = ErrorBody),
+        (status = 409, description = "`job_not_succeeded` or `too_many_iterations`", body = ErrorBody),
+    )
+)]
 pub async fn give(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -65,11 +106,20 @@ pub async fn give(
         return Err(watch::unknown());
     }
     tracing::info!(job.id = %id, account.id = %caller.account, rating = rating.word(), "feedback on {id}");
-    let Some(new) = improvement else { return Ok(Json(show(id, &given, None)).into_response()) };
+    let said = FeedbackView {
+        object: "feedback",
+        job: id,
+        rating,
+        reason: given.reason,
+        given_at: given.given_at,
+        improvement: None,
+    };
+    let Some(new) = improvement else { return Ok(Json(said).into_response()) };
     let hash = hash_about(id, "feedback", &body.hash);
     let taken = submission::submit(&ctx, &caller, &headers, new, hash).await?;
     let view = jobs::view(&ctx, caller.account, &taken, wait).await?;
-    Ok(jobs::accepted(Json(show(id, &given, Some(&view))).into_response(), &view, wait, &taken))
+    let said = FeedbackView { improvement: Some(view.clone()), ..said };
+    Ok(jobs::accepted(Json(said).into_response(), &view, wait, &taken))
 }
 
 fn words(param: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
@@ -93,11 +143,4 @@ fn improvement(ctx: &Ctx, mut former: Former, wish: &str) -> Result<NewJob, ApiE
     // A dialog is its owner's; what somebody else thinks of an answer is not said in it.
     former.turn = None;
     Ok(NewJob::after(former, descent, Anew::default()))
-}
-
-fn show(job: JobId, given: &Feedback, improvement: Option<&JobView>) -> Value {
-    json!({
-        "object": "feedback", "job": job, "rating": given.rating, "reason": given.reason, "given_at": given.given_at,
-        "improvement": improvement,
-    })
 }

@@ -3,9 +3,11 @@
 //! Text is trimmed; text that may be absent and is blank counts as absent. Names are one line, since they appear in mails and
 //! lists.
 
+use chrono::{DateTime, Datelike, Utc};
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
+use utoipa::ToSchema;
 
 use crate::{ApiError, Ctx};
 use shared::account::{Email, InvalidEmail, check_password};
@@ -24,9 +26,11 @@ const PHONE_CHARS: usize = 20;
 const PHONE_DIGITS_MIN: usize = 5;
 
 /// A consent to how we treat personal data, as it comes with a request.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = GivenConsent)]
 pub struct Consent {
+    /// Of the document `personal_data`: the current one.
     version: String,
 }
 
@@ -120,9 +124,37 @@ pub fn lines(param: &str, text: &str, longest: usize) -> Result<Option<String>, 
     Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
+/// Refuses text for the books that says nothing, or more than they hold.
+pub fn words(param: &str, text: &str, longest: usize) -> Result<(), ApiError> {
+    if text.trim().is_empty() || text.chars().count() > longest {
+        let message = format!("{param} has 1 to {longest} characters");
+        return Err(ApiError::bad_request("invalid_text", param, message));
+    }
+    Ok(())
+}
+
+/// Whether a time is still to come. Later than the year 9999 is never: RFC 3339 cannot write it.
+pub fn is_to_come(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    at > now && at.year() <= 9999
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{http::auth::NewAccount, schema::said};
+
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        for (field, longest) in [
+            ("name", NAME_CHARS),
+            ("description", DESCRIPTION_CHARS),
+            ("website", URL_CHARS),
+            ("phone", PHONE_CHARS),
+            ("address", ADDRESS_CHARS),
+        ] {
+            assert_eq!(said::<NewAccount>(field, "maxLength"), longest, "{field}");
+        }
+    }
 
     #[test]
     fn a_phone_is_digits() {

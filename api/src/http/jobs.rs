@@ -8,18 +8,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
+    openapi::JobHeaders,
     order::{self, NewJob},
     submission::{self, Accepted, Fate},
     watch::{self, await_end},
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
-    limit, page,
+    limit,
+    page::{self, List, Paging},
     request::{Body, PathId, Query, moment, page_limit, word},
+    schema,
 };
 use shared::{
     id::{AccountId, JobId},
@@ -35,7 +39,42 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// Says that nothing new was made.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// What a request may cost.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Quote)]
+pub struct QuoteView {
+    #[schema(pattern = "^quote$")]
+    object: &'static str,
+    /// Public name of the model.
+    model: String,
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
+    /// The most it may cost, and what would be held.
+    #[schema(minimum = 0)]
+    max: i64,
+    /// What it probably costs.
+    #[schema(minimum = 0)]
+    expected: i64,
+    /// Seconds that it would take, as far as that can be guessed.
+    #[schema(required)]
+    eta_seconds: Option<i64>,
+    /// Which version of the model's price this is.
+    #[schema(minimum = 1)]
+    price_version: i32,
+}
+
 /// Accepts a generation request: prices it, holds the tokens, queues it.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs",
+    params(JobHeaders),
+    request_body = NewJob,
+    responses(
+        (status = 200, description = "The job has ended, in the time that you preferred to wait", body = JobView),
+        (status = 202, description = "The job as it was accepted", body = JobView),
+        (status = 404, description = "`model_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -66,18 +105,32 @@ pub async fn view(
 }
 
 /// What a request may cost, without making it. It is checked like one that is made.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/quote",
+    request_body = NewJob,
+    responses(
+        (status = 200, description = "What it may cost", body = QuoteView),
+        (status = 404, description = "`model_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn quote(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     headers: HeaderMap,
     body: Body<NewJob>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<QuoteView>, ApiError> {
     let (mut order, quote) = body.value.into_order(&ctx, &caller, &headers, body.hash).await?;
     order::follow_parent(&ctx, &mut order).await?;
-    Ok(Json(json!({
-        "object": "quote", "model": order.model, "unit": "tokens", "max": quote.max, "expected": quote.expected,
-        "eta_seconds": ctx.estimator.order(&order), "price_version": order.price_version,
-    })))
+    Ok(Json(QuoteView {
+        object: "quote",
+        eta_seconds: ctx.estimator.order(&order),
+        price_version: order.price_version,
+        model: order.model,
+        unit: "tokens",
+        max: quote.max.count(),
+        expected: quote.expected.count(),
+    }))
 }
 
 /// A response that shows a job which was asked for: 200 when a caller who waits saw the end, else 202 with a word on where and when
@@ -110,6 +163,23 @@ pub fn accepted(
 }
 
 /// One job; `?wait=` holds the answer until the job ends or the seconds are over.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}",
+    params(
+        ("id" = inline(schema::JobId), Path, description = "Which job"),
+        ("wait" = Option<u64>, Query, maximum = 60, description = "Longest time to wait for its end, in seconds"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The job",
+            body = JobView,
+            headers(("retry-after" = u32, description = "Seconds after which to look again, if it has not ended")),
+        ),
+        (status = 404, description = "`job_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn show(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -128,11 +198,31 @@ pub async fn show(
 }
 
 /// A page of the account's jobs, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::JobId>), Query, description = "The `last_id` of the page before"),
+        ("status" = inline(Option<Status>), Query, description = "Only jobs that stand so"),
+        ("medium" = inline(Option<Medium>), Query, description = "Only jobs that make this"),
+        ("model" = Option<String>, Query, description = "Only jobs of this model"),
+        ("created_after" = Option<DateTime<Utc>>, Query, description = "Only jobs submitted after this"),
+        (
+            "metadata" = Option<BTreeMap<String, String>>,
+            Query,
+            style = DeepObject,
+            explode,
+            description = "Only jobs with all of these pairs, each as `metadata[key]=value`"
+        ),
+    ),
+    responses((status = 200, description = "A page of jobs", body = List<JobView>))
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<JobView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let filter = Filter {
         status: word(&mut query, "status", Status::from_word, &Status::ALL.map(Status::word))?,
@@ -145,12 +235,23 @@ pub async fn list(
     query.finish()?;
     let jobs = job::list(&ctx.db, caller.account, &filter, limit + 1).await?;
     let (jobs, has_more) = page::cut(jobs, limit);
-    let last = jobs.last().map(|job| job.id);
+    let last = jobs.last().map(|job| job.id.to_string());
     let data = ctx.renderer.render(&ctx.db, jobs).await?;
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    Ok(Json(List::cut_off(data, has_more, last)))
 }
 
 /// Ends a job, at once when nobody has begun it, else as soon as its worker hears of it.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/cancel",
+    params(("id" = inline(schema::JobId), Path, description = "Which job")),
+    responses(
+        (status = 200, description = "It is canceled", body = JobView),
+        (status = 202, description = "It will be, unless it ends before that", body = JobView),
+        (status = 404, description = "`job_not_found`", body = ErrorBody),
+        (status = 409, description = "`job_already_final`", body = ErrorBody),
+    )
+)]
 pub async fn cancel(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

@@ -1,20 +1,24 @@
 //! API keys over HTTP: make, look, change, rotate, revoke. A secret is shown in the answer that makes it, and never again.
 
 use axum::{Json, extract::State};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::{
+    fields::is_to_come,
+    key_view::{KeyView, KeyWithSecret},
+};
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller},
-    page,
+    page::{List, Paging},
     request::{Body, PathId, Query, page_limit, present},
+    schema,
 };
 use shared::{
-    account::{self, Key, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
+    account::{self, KeyChange, KeyLimits, KeyTerms, Network, Permission, Permissions},
     id::KeyId,
 };
 
@@ -28,50 +32,81 @@ const GRACE_SECS_MAX: u32 = 7 * 24 * 60 * 60;
 const GRACE_SECS: u32 = 24 * 60 * 60;
 
 /// A key to be made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewApiKey)]
 pub struct NewKey {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     name: String,
+    /// What it may do, within what you may; absent: the usual scopes of a developer, without `api_keys:write`.
+    #[schema(value_type = Option<Vec<schema::Permission>>, min_items = 1)]
     scopes: Option<Vec<Permission>>,
+    /// When it ends; absent: never.
     expires_at: Option<DateTime<Utc>>,
+    /// The only models it may use; absent: all.
+    #[schema(min_items = 1, max_items = 200)]
     allowed_models: Option<Vec<String>>,
+    /// The only networks it may be used from; absent: all.
+    #[schema(value_type = Option<Vec<schema::Network>>, min_items = 1, max_items = 100)]
     allowed_ips: Option<Vec<Network>>,
     limits: Option<NewLimits>,
 }
 
 /// What a key may spend, in tokens; null is no limit, and what is absent stays as it is.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewApiKeyLimits)]
 pub struct NewLimits {
+    /// In a day of UTC.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     day: Option<Option<i64>>,
+    /// In a month of UTC.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     month: Option<Option<i64>>,
+    /// Over all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(minimum = 0)]
     total: Option<Option<i64>>,
 }
 
 /// What is to become of a key; what is absent stays.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyPatch)]
 pub struct KeyPatch {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
     name: Option<String>,
+    /// What it may do.
+    #[schema(value_type = Option<Vec<schema::Permission>>, min_items = 1)]
     scopes: Option<Vec<Permission>>,
+    /// When it ends; null: never.
     #[serde(default, deserialize_with = "present")]
     expires_at: Option<Option<DateTime<Utc>>>,
+    /// The only models it may use; null: all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(min_items = 1, max_items = 200)]
     allowed_models: Option<Option<Vec<String>>>,
+    /// The only networks it may be used from; null: all.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<schema::Network>>, min_items = 1, max_items = 100)]
     allowed_ips: Option<Option<Vec<Network>>>,
+    /// Null takes every limit away.
     #[serde(default, deserialize_with = "present")]
     limits: Option<Option<NewLimits>>,
 }
 
 /// How to rotate a key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ApiKeyRotation)]
 pub struct Rotation {
+    /// How long the secret it has now goes on working.
     #[serde(default = "usual_grace")]
+    #[schema(maximum = 604_800, default = usual_grace)]
     grace_seconds: u32,
 }
 
@@ -80,12 +115,26 @@ fn usual_grace() -> u32 {
 }
 
 /// Makes a key.
+#[utoipa::path(
+    post,
+    path = "/v1/api-keys",
+    request_body = NewKey,
+    responses(
+        (status = 201, description = "The key, and its secret this once", body = KeyWithSecret),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key would do more than you may; `param` says with what",
+            body = ErrorBody
+        ),
+        (status = 409, description = "`api_key_revoked`: the key that asks has just been revoked", body = ErrorBody),
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<NewKey>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<KeyWithSecret>), ApiError> {
     let NewKey { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
     let limits = limits.unwrap_or_default();
     let terms = KeyTerms {
@@ -106,39 +155,73 @@ pub async fn create(
     let now = ctx.clock.now();
     let (key, secret) = account::create_key(&ctx.db, &caller, terms, &by, now).await?;
     tracing::info!(key.id = %key.id, account.id = %key.account, "key {} made", key.id);
-    Ok((StatusCode::CREATED, Json(show_with(key, &secret))))
+    Ok((StatusCode::CREATED, Json(KeyWithSecret::of(key, &secret))))
 }
 
 /// A page of the account's keys that have not been revoked, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/api-keys",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::KeyId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of keys", body = List<KeyView>))
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<KeyView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<KeyId>("after")?;
     query.finish()?;
     let keys = account::list_keys(&ctx.db, &caller, after, limit + 1, ctx.clock.now()).await?;
-    Ok(page::answer(keys, limit, |key| key.id, show_key))
+    Ok(Json(List::of(keys, limit, |key| key.id, KeyView::from)))
 }
 
 /// One key.
+#[utoipa::path(
+    get,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, even one that was revoked", body = KeyView),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn show(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
-    Ok(Json(show_key(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?)))
+) -> Result<Json<KeyView>, ApiError> {
+    Ok(Json(account::find_key(&ctx.db, &caller, id, ctx.clock.now()).await?.into()))
 }
 
 /// Changes what a key may do.
+#[utoipa::path(
+    patch,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    request_body = KeyPatch,
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key would do more than you may; `param` says with what",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+        (status = 409, description = "`api_key_revoked`", body = ErrorBody),
+    )
+)]
 pub async fn change(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
     body: Body<KeyPatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let KeyPatch { name, scopes, expires_at, allowed_models, allowed_ips, limits } = body.value;
     // Null takes every limit away.
     let NewLimits { day, month, total } = limits.map_or_else(NewLimits::default, |limits| {
@@ -159,17 +242,33 @@ pub async fn change(
     };
     let key = account::change_key(&ctx.db, &caller, id, change, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} changed");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 /// Gives a key another secret.
+#[utoipa::path(
+    post,
+    path = "/v1/api-keys/{id}/rotate",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    request_body = Rotation,
+    responses(
+        (status = 200, description = "The key, and its new secret this once", body = KeyWithSecret),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the key does more than you may",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+        (status = 409, description = "`api_key_revoked`", body = ErrorBody),
+    )
+)]
 pub async fn rotate(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
     body: Body<Rotation>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyWithSecret>, ApiError> {
     let seconds = body.value.grace_seconds;
     if seconds > GRACE_SECS_MAX {
         let message = format!("grace_seconds is between 0 and {GRACE_SECS_MAX}");
@@ -178,31 +277,59 @@ pub async fn rotate(
     let grace = TimeDelta::seconds(seconds.into());
     let (key, secret) = account::rotate_key(&ctx.db, &caller, id, grace, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} rotated");
-    Ok(Json(show_with(key, &secret)))
+    Ok(Json(KeyWithSecret::of(key, &secret)))
 }
 
 /// Ends a key of the account.
+#[utoipa::path(
+    delete,
+    path = "/v1/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, which has ended", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: it is an operator's key and does more than you may",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn revoke(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_key(&ctx.db, &caller, id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 /// Ends a key of any account, by an operator.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/api-keys/{id}",
+    params(("id" = inline(schema::KeyId), Path, description = "Which key")),
+    responses(
+        (status = 200, description = "The key, which has ended", body = KeyView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: it is an operator's key",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`api_key_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn revoke_any(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(id): PathId<KeyId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<KeyView>, ApiError> {
     let key = account::revoke_any_key(&ctx.db, Some(&caller), id, &by, ctx.clock.now()).await?;
     tracing::info!(key.id = %id, account.id = %key.account, "key {id} revoked by an operator");
-    Ok(Json(show_key(key)))
+    Ok(Json(key.into()))
 }
 
 fn check_name(name: String) -> Result<String, ApiError> {
@@ -232,7 +359,7 @@ fn usual_scopes(caller: &account::Caller) -> Result<Permissions, ApiError> {
 }
 
 fn check_end(ctx: &Ctx, end: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
-    if end.is_some_and(|end| end <= ctx.clock.now() || end.year() > 9999) {
+    if end.is_some_and(|end| !is_to_come(end, ctx.clock.now())) {
         let message = "expires_at is a time to come";
         return Err(ApiError::bad_request("invalid_expires_at", "expires_at", message));
     }
@@ -272,20 +399,20 @@ fn check_limit(param: &'static str, limit: Option<i64>) -> Result<Option<i64>, A
     Ok(limit)
 }
 
-fn show_with(key: Key, secret: &SecretString) -> Value {
-    let mut view = show_key(key);
-    view["secret"] = json!(secret.expose_secret());
-    view
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::said;
 
-fn show_key(key: Key) -> Value {
-    let spent =
-        key.spent.map(|spent| json!({ "day": spent.day, "month": spent.month, "total": spent.total }));
-    json!({
-        "id": key.id, "object": "api_key", "name": key.terms.name, "prefix": key.prefix, "scopes": key.terms.scopes,
-        "allowed_models": key.terms.allowed_models, "allowed_ips": key.terms.allowed_ips, "unit": "tokens",
-        "limits": key.terms.limits, "spent": spent, "expires_at": key.terms.expires_at,
-        "last_used_at": key.last_used_at, "previous_secret_until": key.previous_until, "created_by": key.created_by,
-        "created_at": key.created_at, "revoked_at": key.revoked_at,
-    })
+    #[test]
+    fn the_document_tells_the_limits_that_are_kept() {
+        assert_eq!(said::<NewKey>("name", "maxLength"), NAME_LEN);
+        assert_eq!(said::<KeyPatch>("name", "maxLength"), NAME_LEN);
+        for schema in [said::<NewKey>, said::<KeyPatch>] {
+            assert_eq!(schema("allowed_models", "maxItems"), MODELS_MAX);
+            assert_eq!(schema("allowed_ips", "maxItems"), NETWORKS_MAX);
+        }
+        assert_eq!(said::<Rotation>("grace_seconds", "maximum"), GRACE_SECS_MAX);
+        assert_eq!(said::<Rotation>("grace_seconds", "default"), GRACE_SECS);
+    }
 }

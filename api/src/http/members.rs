@@ -9,22 +9,25 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    account_view::Deleted,
     auth::post,
-    fields,
-    roster::{self, Line},
+    auth_view::MemberView,
+    fields, roster,
+    roster_report::{RosterReport, not_allowed, recipient_full, too_many},
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller},
-    page,
+    page::{self, List, Paging},
     request::{Body, PathId, Query, page_limit},
+    schema,
 };
 use shared::{
     account::{self, Belonging, INVITATION_LIFE, Invited, Invitee, Role},
@@ -35,19 +38,50 @@ use shared::{
 const INVITED_AT_ONCE: usize = 50;
 
 /// Someone to be invited.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMember {
+    #[schema(value_type = schema::Email)]
     email: String,
+    /// What they are called.
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     name: Option<String>,
+    /// Nobody is invited as an owner.
+    #[schema(value_type = schema::InvitedRole)]
     role: Role,
 }
 
 /// Another role for a member.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolePatch {
+    #[schema(value_type = schema::Role)]
     role: Role,
+}
+
+/// A member, or someone who was asked to become one. Not to be shown in logs, so there is no `Debug`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Belonging)]
+pub struct BelongingView {
+    #[schema(pattern = "^(user|invitation)$")]
+    object: &'static str,
+    /// Of the person or the invitation.
+    #[schema(value_type = schema::BelongingId)]
+    id: String,
+    #[schema(value_type = Option<schema::Email>, required)]
+    email: Option<String>,
+    #[schema(required)]
+    name: Option<String>,
+    /// Their role, or the one they would have.
+    #[schema(value_type = schema::Role)]
+    role: String,
+    /// A member is active; an invitation is open or has expired.
+    #[schema(pattern = "^(active|invited|expired)$")]
+    status: &'static str,
+    created_at: DateTime<Utc>,
+    /// Until when the invitation can be accepted.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
 }
 
 /// Where a page of members begins: after a person or an invitation.
@@ -71,30 +105,52 @@ impl fmt::Display for NoPlace {
 }
 
 /// A page of members and open invitations, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/account/users",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::BelongingId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of members and invitations", body = List<BelongingView>))
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<BelongingView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<Place>("after")?.map(|place| place.0);
     query.finish()?;
     let found = account::belongings(&ctx.db, caller.account, after, limit + 1).await?;
     let (found, has_more) = page::cut(found, limit);
     let now = ctx.clock.now();
-    let data: Vec<_> =
-        found.into_iter().map(|one| show(&one, one.expires_at.is_some_and(|at| at <= now))).collect();
-    let last = data.last().map(|one| one["id"].clone());
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    let data: Vec<_> = found.into_iter().map(|one| show(one, now)).collect();
+    let last = data.last().map(|one| one.id.clone());
+    Ok(Json(List::cut_off(data, has_more, last)))
 }
 
 /// Invites someone.
+#[utoipa::path(
+    post,
+    path = "/v1/account/users",
+    request_body = NewMember,
+    responses(
+        (status = 201, description = "The invitation, which is on its way by mail", body = BelongingView),
+        (
+            status = 403,
+            description = "`forbidden`, or `beyond_permissions`: the role may do more than the API key that gives it",
+            body = ErrorBody
+        ),
+        (status = 409, description = "`already_member`, or `already_invited`", body = ErrorBody),
+    )
+)]
 pub async fn invite(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<NewMember>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<BelongingView>), ApiError> {
     let NewMember { email, name, role } = body.value;
     let email = fields::email(&email)?;
     let name = name.map(|name| fields::name("name", &name)).transpose()?;
@@ -108,10 +164,16 @@ pub async fn invite(
         account::invite(&ctx.db, &post(&ctx), &caller, std::slice::from_ref(&invitee), &by, now).await?;
     match came.first() {
         Some(Invited::New(id)) => {
-            let invitation = json!({
-                "object": "invitation", "id": id, "email": invitee.email.as_str(), "name": invitee.name, "role": role,
-                "status": "invited", "created_at": now, "expires_at": now + INVITATION_LIFE,
-            });
+            let invitation = BelongingView {
+                object: "invitation",
+                id: id.to_string(),
+                email: Some(invitee.email.as_str().to_owned()),
+                name: invitee.name,
+                role: role.word().to_owned(),
+                status: "invited",
+                created_at: now,
+                expires_at: Some(now + INVITATION_LIFE),
+            };
             Ok((StatusCode::CREATED, Json(invitation)))
         }
         Some(Invited::AlreadyMember) => {
@@ -130,110 +192,132 @@ pub async fn invite(
 }
 
 /// Invites everyone on a list, and says line by line what came of it.
+///
+/// The list is CSV in UTF-8, as spreadsheets save it: a head that names the columns `email`, `role` and perhaps `name`, and at
+/// most a thousand lines below it, separated by commas or semicolons.
+#[utoipa::path(
+    post,
+    path = "/v1/account/users/bulk",
+    request_body(content = String, content_type = "text/csv"),
+    responses((status = 200, description = "What came of each line", body = RosterReport))
+)]
 pub async fn invite_all(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RosterReport>, ApiError> {
     let lines = roster::read(request, &ctx).await?;
     let good: Vec<Invitee> = lines.iter().filter_map(|line| line.invitee.clone().ok()).collect();
     let mut came = Vec::with_capacity(good.len());
     for some in good.chunks(INVITED_AT_ONCE) {
         came.extend(account::invite(&ctx.db, &post(&ctx), &caller, some, &by, ctx.clock.now()).await?);
     }
-    Ok(Json(report(&lines, came)))
-}
-
-/// What came of each line, and how many of each.
-fn report(lines: &[Line], came: Vec<Invited>) -> Value {
-    let (mut came, mut counts) = (came.into_iter(), [0_usize; 5]);
-    const STATUS: [&str; 5] = ["invited", "already_member", "already_invited", "too_many", "invalid"];
-    let mut data = Vec::with_capacity(lines.len());
-    for line in lines {
-        let (at, message) = match &line.invitee {
-            Err(why) => (4, Some(why.clone())),
-            Ok(_) => match came.next() {
-                Some(Invited::New(_)) => (0, None),
-                Some(Invited::AlreadyMember) => (1, None),
-                Some(Invited::AlreadyInvited) => (2, None),
-                Some(Invited::TooMany { a_day }) => (3, Some(too_many(a_day))),
-                Some(Invited::RecipientFull) => (3, Some(recipient_full())),
-                Some(Invited::NotAllowed) | None => (4, Some(not_allowed())),
-            },
-        };
-        counts[at] += 1;
-        data.push(
-            json!({ "line": line.number, "email": line.email, "status": STATUS[at], "message": message }),
-        );
-    }
-    let [invited, members, already, too_many, invalid] = counts;
-    json!({
-        "object": "list", "data": data, "has_more": false, "invited": invited, "already_member": members,
-        "already_invited": already, "too_many": too_many, "invalid": invalid,
-    })
-}
-
-fn too_many(a_day: i64) -> String {
-    format!("this account may send {a_day} invitations a day")
-}
-
-fn recipient_full() -> String {
-    "this address was sent as many invitations as it may get in a day: try again tomorrow".into()
-}
-
-fn not_allowed() -> String {
-    "only an owner brings in admins, and an API key only people who may do no more than it does".into()
+    Ok(Json(RosterReport::of(lines, came)))
 }
 
 /// Gives a member another role.
+#[utoipa::path(
+    patch,
+    path = "/v1/account/users/{id}",
+    params(("id" = inline(schema::UserId), Path, description = "Which member")),
+    request_body = RolePatch,
+    responses(
+        (status = 200, description = "The member as they are now", body = MemberView),
+        (
+            status = 403,
+            description = "`forbidden`: only an owner makes and changes owners and admins; or `beyond_permissions`: the role may \
+                           do more than the API key that gives it",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`not_found`: there is no such member", body = ErrorBody),
+        (status = 409, description = "`last_owner`: the account would be left without an owner", body = ErrorBody),
+    )
+)]
 pub async fn change_role(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(user): PathId<UserId>,
     body: Body<RolePatch>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<MemberView>, ApiError> {
     let role = body.value.role;
     account::change_role(&ctx.db, &caller, user, role, &by, ctx.clock.now()).await?;
-    Ok(Json(json!({ "object": "member", "account": caller.account, "user": user, "role": role })))
+    Ok(Json(MemberView::of(caller.account, user, role)))
 }
 
 /// Takes a member out of the account.
+#[utoipa::path(
+    delete,
+    path = "/v1/account/users/{id}",
+    params(("id" = inline(schema::UserId), Path, description = "Which member")),
+    responses(
+        (status = 200, description = "They belong to it no more", body = Deleted),
+        (
+            status = 403,
+            description = "`forbidden`: only an owner takes out owners and admins, unless they leave by themselves",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`not_found`: there is no such member", body = ErrorBody),
+        (status = 409, description = "`last_owner`: the account would be left without an owner", body = ErrorBody),
+    )
+)]
 pub async fn remove(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(user): PathId<UserId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     account::remove_member(&ctx.db, &caller, user, &by, ctx.clock.now()).await?;
-    Ok(Json(json!({ "object": "user", "id": user, "deleted": true })))
+    Ok(Json(Deleted::of("user", user)))
 }
 
 /// Takes an invitation back.
+#[utoipa::path(
+    delete,
+    path = "/v1/account/invitations/{id}",
+    params(("id" = inline(schema::InvitationId), Path, description = "Which invitation")),
+    responses(
+        (status = 200, description = "Its link opens nothing any more", body = Deleted),
+        (
+            status = 403,
+            description = "`forbidden`: only an owner takes back invitations of admins; an API key only those to roles that do \
+                           no more than it does",
+            body = ErrorBody
+        ),
+        (status = 404, description = "`not_found`: there is no such open invitation", body = ErrorBody),
+    )
+)]
 pub async fn revoke_invitation(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     PathId(invitation): PathId<InvitationId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     account::revoke_invitation(&ctx.db, &caller, invitation, &by, ctx.clock.now()).await?;
-    Ok(Json(json!({ "object": "invitation", "id": invitation, "deleted": true })))
+    Ok(Json(Deleted::of("invitation", invitation)))
 }
 
-fn show(one: &Belonging, expired: bool) -> Value {
+fn show(one: Belonging, now: DateTime<Utc>) -> BelongingView {
     let (object, id) = if one.invited {
         ("invitation", InvitationId(one.id).to_string())
     } else {
         ("user", UserId(one.id).to_string())
     };
+    let expired = one.expires_at.is_some_and(|at| at <= now);
     let status = match (one.invited, expired) {
         (false, _) => "active",
         (true, false) => "invited",
         (true, true) => "expired",
     };
-    json!({
-        "object": object, "id": id, "email": one.email, "name": one.name, "role": one.role, "status": status,
-        "created_at": one.created_at, "expires_at": one.expires_at,
-    })
+    BelongingView {
+        object,
+        id,
+        email: one.email,
+        name: one.name,
+        role: one.role,
+        status,
+        created_at: one.created_at,
+        expires_at: one.expires_at,
+    }
 }

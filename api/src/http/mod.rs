@@ -1,27 +1,34 @@
 //! Every route on one page.
 
 mod account;
+mod account_view;
 mod admin;
 mod audit;
 mod auth;
+mod auth_view;
 mod billing;
 mod callbacks;
 mod connections;
 mod deliveries;
 mod dialog_export;
+mod dialog_view;
 mod dialogs;
+mod docs;
 mod endpoints;
 mod events;
+mod examples;
 mod feedback;
 mod fields;
 mod files;
 mod health;
 mod jobs;
+mod key_view;
 mod keys;
 mod layers;
 mod members;
 mod models;
 mod openai;
+mod openapi;
 mod order;
 mod pages;
 mod password;
@@ -31,6 +38,7 @@ mod privacy;
 mod reports;
 mod retry;
 mod roster;
+mod roster_report;
 mod route;
 mod routing;
 mod socket;
@@ -61,9 +69,13 @@ use crate::{
     uploads::FORM_BYTES_MAX,
 };
 use connections::Patience;
-use route::Route;
+use route::{Route, documented};
 use shared::{account::Permission, process::Process};
 
+pub(crate) use order::{METADATA_KEY_LEN, METADATA_PAIRS, METADATA_VALUE_LEN};
+pub(crate) use webhooks::URL_LEN as WEBHOOK_URL_LEN;
+
+pub use openapi::document;
 pub use route::{Listed, listed};
 
 /// Header that names a request in our logs and in the caller's.
@@ -84,7 +96,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 fn routes() -> Vec<Route> {
     use Access::{Known, Needs, Person, Public};
     use Permission as P;
-    vec![
+    documented![
         Route::post("/v1/jobs", Needs(P::JobsWrite), jobs::create).with_body(JOB_BODY_LIMIT_BYTES),
         Route::get("/v1/jobs", Needs(P::JobsRead), jobs::list),
         Route::post("/v1/jobs/quote", Needs(P::JobsWrite), jobs::quote).with_body(JOB_BODY_LIMIT_BYTES),
@@ -220,6 +232,9 @@ fn routes() -> Vec<Route> {
         Route::get("/health/ready", Public, health::ready),
         Route::get("/health/dependencies", Public, health::dependencies),
         Route::get("/metrics", Public, health::metrics),
+        Route::get("/openapi.json", Public, openapi::show),
+        Route::get("/docs", Public, docs::page),
+        Route::get("/docs/{file}", Public, docs::asset),
     ]
 }
 

@@ -1,30 +1,89 @@
 //! What is on offer, in OpenAI's shape and with what it lacks: medium, task, price and the schema of the input.
 
 use axum::{Json, extract::State};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use crate::{ApiError, Ctx, access::Caller, request::PathId};
+use crate::{ApiError, Ctx, ErrorBody, access::Caller, page::WholeList, request::PathId, schema};
 use shared::{
     catalog::Model,
+    job::Medium,
     price::{Meter, Price, Rule},
 };
 
 /// `created` of every model, which OpenAI's clients expect: when the catalogue began, 2025-11-21.
 const CATALOG_BEGAN: i64 = 1_763_683_200;
 
+/// A model that can be ordered from.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub struct ModelView {
+    /// Its public name, which orders say.
+    id: String,
+    #[schema(pattern = "^model$")]
+    object: &'static str,
+    /// For OpenAI's clients: when the catalogue began, in seconds since 1970.
+    created: i64,
+    /// The provider that is asked first.
+    #[schema(required)]
+    owned_by: Option<String>,
+    /// Its name for people.
+    name: String,
+    medium: Medium,
+    /// What it makes, such as `image.generate`.
+    task: String,
+    #[schema(required)]
+    price: Option<ModelPrice>,
+    /// Longest time that a job may take, unless its order says otherwise.
+    #[schema(minimum = 1)]
+    deadline_seconds: u64,
+    /// JSON Schema of its input.
+    #[schema(value_type = Object)]
+    input_schema: Value,
+}
+
+/// What jobs of a model cost.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelPrice {
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
+    /// Counted up at each change.
+    #[schema(minimum = 1)]
+    version: i32,
+    /// What each job costs, where that is all there is to it.
+    #[schema(required, minimum = 0)]
+    per_request: Option<i64>,
+    #[schema(value_type = Vec<schema::PriceRule>)]
+    rules: Vec<Rule>,
+}
+
 /// Every model the caller may use.
-pub async fn list(State(ctx): State<Ctx>, Caller(caller): Caller) -> Json<Value> {
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    responses((status = 200, description = "The models", body = WholeList<ModelView>))
+)]
+pub async fn list(State(ctx): State<Ctx>, Caller(caller): Caller) -> Json<WholeList<ModelView>> {
     let allowed = ctx.catalog.models().iter().filter(|model| caller.may_use(&model.id));
-    let models: Vec<_> = allowed.map(|model| view(&ctx, model)).collect();
-    Json(json!({ "object": "list", "data": models, "has_more": false }))
+    Json(WholeList::of(allowed.map(|model| view(&ctx, model)).collect()))
 }
 
 /// One model the caller may use.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    params(("id" = String, Path, description = "Public name of a model", example = "nano-banana")),
+    responses(
+        (status = 200, description = "The model", body = ModelView),
+        (status = 404, description = "`model_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn show(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ModelView>, ApiError> {
     let model = ctx.catalog.get(&id).filter(|model| caller.may_use(&model.id)).ok_or_else(|| unknown(&id))?;
     Ok(Json(view(&ctx, model)))
 }
@@ -44,26 +103,26 @@ pub fn not_allowed(id: &str) -> ApiError {
     ApiError::refused("model_not_allowed", Some("model"), message)
 }
 
-fn view(ctx: &Ctx, model: &Model) -> Value {
-    json!({
-        "id": model.id,
-        "object": "model",
-        "created": CATALOG_BEGAN,
-        "owned_by": model.routes.first().map(|route| route.provider.as_str()),
-        "name": model.name,
-        "medium": model.medium.word(),
-        "task": model.task,
-        "price": ctx.prices.get(&model.id).map(|price| show_price(&price)),
-        "deadline_seconds": model.deadline.as_secs(),
-        "input_schema": model.schema,
-    })
+fn view(ctx: &Ctx, model: &Model) -> ModelView {
+    ModelView {
+        id: model.id.clone(),
+        object: "model",
+        created: CATALOG_BEGAN,
+        owned_by: model.routes.first().map(|route| route.provider.clone()),
+        name: model.name.clone(),
+        medium: model.medium,
+        task: model.task.clone(),
+        price: ctx.prices.get(&model.id).map(|price| show_price(&price)),
+        deadline_seconds: model.deadline.as_secs(),
+        input_schema: model.schema.clone(),
+    }
 }
 
 /// The rules of a price; those who pay by request find it without reading them.
-fn show_price(price: &Price) -> Value {
+fn show_price(price: &Price) -> ModelPrice {
     let per_request = match price.rules.as_slice() {
         [Rule { per: Meter::Request, tokens, .. }] => i64::try_from(*tokens).ok(),
         _ => None,
     };
-    json!({ "unit": "tokens", "version": price.version, "per_request": per_request, "rules": price.rules })
+    ModelPrice { unit: "tokens", version: price.version, per_request, rules: price.rules.clone() }
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     models, preferences,
@@ -14,7 +15,7 @@ use super::{
     talk::{self, Resumed},
     webhooks::{check_events, check_target},
 };
-use crate::{ApiError, Ctx};
+use crate::{ApiError, Ctx, schema};
 use shared::{
     account::Caller,
     catalog::Model,
@@ -24,37 +25,54 @@ use shared::{
     trace::{TRACEPARENT, Trace},
 };
 
-/// Most pairs of metadata, and the longest key and value.
-const METADATA_PAIRS: usize = 16;
-const METADATA_KEY_LEN: usize = 64;
-const METADATA_VALUE_LEN: usize = 512;
+/// Most pairs of metadata.
+pub const METADATA_PAIRS: usize = 16;
+/// Longest key of them, in characters.
+pub const METADATA_KEY_LEN: usize = 64;
+/// Longest value of them, in characters.
+pub const METADATA_VALUE_LEN: usize = 512;
 /// Longest Idempotency-Key, as others allow.
-const IDEMPOTENCY_KEY_LEN: usize = 255;
+pub const IDEMPOTENCY_KEY_LEN: usize = 255;
 /// Longest time a job may take, whatever its model.
 const DEADLINE_SECS_MAX: u64 = 24 * 60 * 60;
 /// How far ahead a job may be scheduled.
 const START_AHEAD: TimeDelta = TimeDelta::days(30);
 
 /// A generation request as it comes in.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    /// Only in a dialog that names one may it be absent.
+    /// Public name of a model: `GET /v1/models` lists them. Only in a dialog that names one may it be absent.
     model: Option<String>,
+    /// What to make: `GET /v1/models/{id}` has the schema of a model's input.
     #[serde(deserialize_with = "with_whole_numbers")]
+    #[schema(value_type = Object)]
     input: Value,
+    /// Whom to tell of the end, beside the account's endpoints.
     webhook: Option<NewWebhook>,
+    /// Most tokens that it may cost; it is refused where it might cost more.
+    #[schema(minimum = 0)]
     max_price: Option<i64>,
+    /// `normal`, unless said otherwise.
     #[serde(default)]
     priority: Priority,
+    /// When to begin, at most 30 days ahead.
     start_at: Option<DateTime<Utc>>,
+    /// Longest time that it may take; the model's own, unless said otherwise.
+    #[schema(minimum = 1, maximum = 86_400)]
     deadline_seconds: Option<u64>,
+    /// Pairs of your own, by which `GET /v1/jobs` finds it.
     #[serde(default)]
+    #[schema(value_type = schema::Metadata)]
     metadata: BTreeMap<String, String>,
+    /// Where to make it, in place of what the account prefers.
     #[serde(default)]
     routing: Routing,
+    /// Whether the answer to the same request before will do; `default`, unless said otherwise.
     #[serde(default)]
     cache: CacheChoice,
+    /// The dialog that it goes on in: what was said there goes before its input.
+    #[schema(value_type = Option<schema::DialogId>)]
     dialog: Option<DialogId>,
     /// Set by us.
     #[serde(skip)]
@@ -65,24 +83,32 @@ pub struct NewJob {
 }
 
 /// What a request may say that has a job made again.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = JobRetry)]
 pub struct Anew {
+    /// Most tokens that it may cost; it is refused where it might cost more.
+    #[schema(minimum = 0)]
     max_price: Option<i64>,
     /// In place of the former job's, if given.
     webhook: Option<NewWebhook>,
 }
 
 /// Whom to tell of the end.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = JobWebhook)]
 pub struct NewWebhook {
+    #[schema(value_type = schema::WebhookUrl)]
     url: String,
+    /// Which ends to tell of; empty: all.
     #[serde(default)]
+    #[schema(value_type = Vec<schema::JobEvent>, max_items = 4)]
     events: Vec<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+/// Whether the answer to the same request before will do.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum CacheChoice {
     /// A request that was answered within a day is answered the same again, where the model is one that repeats itself.
@@ -289,11 +315,11 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
     if metadata.len() > METADATA_PAIRS {
         return invalid(format!("metadata has at most {METADATA_PAIRS} pairs"));
     }
-    if metadata.keys().any(|key| key.is_empty() || key.len() > METADATA_KEY_LEN) {
-        return invalid(format!("a metadata key has 1 to {METADATA_KEY_LEN} bytes"));
+    if metadata.keys().any(|key| key.is_empty() || key.chars().count() > METADATA_KEY_LEN) {
+        return invalid(format!("a metadata key has 1 to {METADATA_KEY_LEN} characters"));
     }
-    if metadata.values().any(|value| value.len() > METADATA_VALUE_LEN) {
-        return invalid(format!("a metadata value has at most {METADATA_VALUE_LEN} bytes"));
+    if metadata.values().any(|value| value.chars().count() > METADATA_VALUE_LEN) {
+        return invalid(format!("a metadata value has at most {METADATA_VALUE_LEN} characters"));
     }
     Ok(())
 }

@@ -149,21 +149,48 @@ I agree to the processing of my personal data (version {version}).</label>
 }
 
 /// The page behind the link that proves an address.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/verify",
+    operation_id = "auth_verify_page",
+    params(("token" = Option<String>, Query, description = "What the mailed link carries")),
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html"))
+)]
 pub async fn verify(State(ctx): State<Ctx>, query: Query) -> Result<Response, ApiError> {
     with_token(&ctx, Page::Verify, query)
 }
 
 /// The page that asks for a link to set a new password.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/password/forgot",
+    operation_id = "password_forgot_page",
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html"))
+)]
 pub async fn forgot(State(ctx): State<Ctx>) -> Response {
     html(StatusCode::OK, Page::Forgot.show(&ctx, "", None))
 }
 
 /// The page behind the link that sets a new password.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/password/reset",
+    operation_id = "password_reset_page",
+    params(("token" = Option<String>, Query, description = "What the mailed link carries")),
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html"))
+)]
 pub async fn reset(State(ctx): State<Ctx>, query: Query) -> Result<Response, ApiError> {
     with_token(&ctx, Page::Reset, query)
 }
 
 /// The page behind an invitation.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/invitations/accept",
+    operation_id = "invitation_accept_page",
+    params(("token" = Option<String>, Query, description = "What the mailed link carries")),
+    responses((status = 200, description = "A page for people", body = String, content_type = "text/html"))
+)]
 pub async fn accept(State(ctx): State<Ctx>, query: Query) -> Result<Response, ApiError> {
     with_token(&ctx, Page::Accept, query)
 }

@@ -7,15 +7,17 @@ use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{
     auth::{Addressee, on_its_way, person, post},
+    auth_view::{MailAsked, PageFailures, PasswordSet},
     fields,
     pages::Page,
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller, Origin},
     limit,
     request::{Body, Posted},
@@ -23,34 +25,72 @@ use crate::{
 use shared::account::{self, Checked, PasswordChange, Purpose};
 
 /// A new password in place of a forgotten one.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PasswordReset)]
 pub struct Reset {
+    /// Of the mailed link.
+    #[schema(value_type = String)]
     token: SecretString,
+    /// The new one: none of the most common ones, and without the address.
+    #[schema(value_type = String, format = Password, min_length = 10, max_length = 128)]
     password: SecretString,
 }
 
 /// A new password in place of one that is known.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PasswordChange)]
 pub struct Change {
+    #[schema(value_type = String, format = Password)]
     current_password: SecretString,
+    /// The new one: none of the most common ones, and without the address.
+    #[schema(value_type = String, format = Password, min_length = 10, max_length = 128)]
     password: SecretString,
 }
 
 /// Sends a link to set a new password.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/password/forgot",
+    request_body(content((Addressee = "application/json"), (Addressee = "application/x-www-form-urlencoded"))),
+    responses(
+        PageFailures,
+        (
+            status = 202,
+            description = "The same for every address; a page where a page posted",
+            content((MailAsked = "application/json"), (String = "text/html"))
+        ),
+    )
+)]
 pub async fn forgot(State(ctx): State<Ctx>, Origin(origin): Origin, posted: Posted<Addressee>) -> Response {
     let came = async {
         let email = fields::email(&posted.value.email)?;
         limit::mail(&ctx, email.as_str(), origin.ip).await?;
         account::forgot_password(&ctx.db, &post(&ctx), &email, ctx.clock.now()).await?;
-        Ok(on_its_way())
+        let (status, answer) = on_its_way();
+        Ok((status, json!(answer)))
     };
     let came = came.await;
     Page::Forgot.answer(&ctx, posted.by_page, "", came)
 }
 
-/// Sets a new password by a mailed link. A password that is not good enough leaves the link good.
+/// Sets a new password by a mailed link.
+///
+/// A password that is not good enough leaves the link good.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/password/reset",
+    request_body(content((Reset = "application/json"), (Reset = "application/x-www-form-urlencoded"))),
+    responses(
+        PageFailures,
+        (
+            status = 200,
+            description = "The new password is set; a page where a page posted",
+            content((PasswordSet = "application/json"), (String = "text/html"))
+        ),
+    )
+)]
 pub async fn reset(State(ctx): State<Ctx>, Origin(origin): Origin, posted: Posted<Reset>) -> Response {
     let Reset { token, password } = &posted.value;
     let came = async {
@@ -61,20 +101,29 @@ pub async fn reset(State(ctx): State<Ctx>, Origin(origin): Origin, posted: Poste
         let user = account::reset_password(&ctx.db, &post(&ctx), token, &hash, start, &origin, now).await?;
         let user = user.ok_or_else(ApiError::dead_link)?;
         tracing::info!(user.id = %user, "{user} set a new password by mail");
-        Ok((StatusCode::OK, json!({ "object": "user", "id": user, "password_set": true })))
+        Ok((StatusCode::OK, json!(PasswordSet::of(user))))
     };
     let came = came.await;
     Page::Reset.answer(&ctx, posted.by_page, token.expose_secret(), came)
 }
 
 /// Changes the password of whoever is logged in, and logs them out everywhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/password/change",
+    request_body = Change,
+    responses(
+        (status = 200, description = "The new password is set", body = PasswordSet),
+        (status = 409, description = "`raced`: another request changed the password at this moment", body = ErrorBody),
+    )
+)]
 pub async fn change(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     Origin(origin): Origin,
     body: Body<Change>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<PasswordSet>, ApiError> {
     let (user, session) = person(&caller)?;
     let Change { current_password, password } = body.value;
     let owner = account::password_owner(&ctx.db, user).await?.ok_or_else(ApiError::invalid_token)?;
@@ -93,5 +142,5 @@ pub async fn change(
             "the password was changed by another request at this moment",
         ));
     }
-    Ok(Json(json!({ "object": "user", "id": user, "password_set": true })))
+    Ok(Json(PasswordSet::of(user)))
 }

@@ -1,7 +1,10 @@
 //! Where an account wants its jobs made, as far as they do not say: seen by everyone in it, set by whoever may change it.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     ApiError, Ctx,
@@ -17,18 +20,41 @@ use shared::{
 /// Most models with wishes of their own: more than there are, and what is read with every request stays small.
 const MODELS_MAX: usize = 200;
 
+/// What an account wishes for its jobs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Preferences)]
+pub struct PreferencesView {
+    #[schema(pattern = "^preferences$")]
+    object: &'static str,
+    /// For all of them.
+    default: Routing,
+    /// For those of a model, by its public name; before what is wished for all.
+    models: BTreeMap<String, Routing>,
+}
+
 /// What the account wishes.
-pub async fn show(Caller(caller): Caller) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&of(&caller)?)))
+#[utoipa::path(
+    get,
+    path = "/v1/account/preferences",
+    responses((status = 200, description = "The wishes", body = PreferencesView))
+)]
+pub async fn show(Caller(caller): Caller) -> Result<Json<PreferencesView>, ApiError> {
+    Ok(Json(of(&caller)?.into()))
 }
 
 /// Sets what the account wishes, in place of all it wished before.
+#[utoipa::path(
+    put,
+    path = "/v1/account/preferences",
+    request_body = Preferences,
+    responses((status = 200, description = "The wishes as they are now", body = PreferencesView))
+)]
 pub async fn set(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     body: Body<Preferences>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<PreferencesView>, ApiError> {
     let mut new = body.value;
     check(&ctx.catalog, &new)?;
     new.models.retain(|_, routing| !routing.is_empty());
@@ -36,7 +62,7 @@ pub async fn set(
         return Err(ApiError::internal());
     }
     tracing::info!(account.id = %caller.account, "preferences of {} set", caller.account);
-    Ok(Json(view(&new)))
+    Ok(Json(new.into()))
 }
 
 /// What the account of a caller wishes.
@@ -50,8 +76,10 @@ pub fn of(caller: &account::Caller) -> Result<Preferences, ApiError> {
     })
 }
 
-fn view(preferences: &Preferences) -> Value {
-    json!({ "object": "preferences", "default": preferences.default, "models": preferences.models })
+impl From<Preferences> for PreferencesView {
+    fn from(Preferences { default, models }: Preferences) -> Self {
+        Self { object: "preferences", default, models }
+    }
 }
 
 /// Refuses models and providers that there are not.
@@ -86,6 +114,8 @@ fn check_providers(catalog: &Catalog, param: &str, routing: &Routing) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn check_read(preferences: Value) -> Result<(), String> {

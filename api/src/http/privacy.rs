@@ -1,16 +1,19 @@
 //! What people may demand of their data over HTTP: an archive of everything about their account, and its erasure.
 
 use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
 use http::StatusCode;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::{By, Caller, Origin},
-    limit, page,
+    limit,
+    page::{self, List, Paging},
     request::{Body, PathId, Query, page_limit},
+    schema,
 };
 use shared::{
     account::{self, Checked},
@@ -22,20 +25,70 @@ use shared::{
 const CANCELED_AT_ONCE: i64 = 200;
 
 /// An owner's word that their account is to go.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewErasure)]
 pub struct Erasure {
+    #[schema(value_type = String, format = Password)]
     password: SecretString,
     /// The account's name, typed once more.
     confirm: String,
 }
 
+/// An archive of everything about an account.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Export)]
+pub struct ExportView {
+    #[schema(value_type = schema::ExportId)]
+    id: ExportId,
+    #[schema(pattern = "^export$")]
+    object: &'static str,
+    #[schema(pattern = "^(pending|ready|failed|expired)$")]
+    status: String,
+    /// Where to fetch it for a while, once it is ready; made anew at every look.
+    #[schema(required, format = "uri")]
+    url: Option<String>,
+    #[schema(required, minimum = 0)]
+    size_bytes: Option<i64>,
+    /// A word on what went wrong, where it failed.
+    #[schema(required)]
+    error: Option<String>,
+    created_at: DateTime<Utc>,
+    /// When it was ready, or given up.
+    #[schema(required)]
+    finished_at: Option<DateTime<Utc>>,
+    /// When it is deleted.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// An erasure that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Erasure)]
+pub struct ErasureView {
+    #[schema(pattern = "^erasure$")]
+    object: &'static str,
+    #[schema(value_type = schema::AccountId)]
+    account: AccountId,
+    #[schema(pattern = "^erasing$")]
+    status: &'static str,
+    requested_at: DateTime<Utc>,
+}
+
 /// Orders an archive of everything about the account.
+#[utoipa::path(
+    post,
+    path = "/v1/account/exports",
+    responses(
+        (status = 202, description = "The archive will be made", body = ExportView),
+        (status = 409, description = "`export_pending`: one is being made", body = ErrorBody),
+    )
+)]
 pub async fn order_export(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<ExportView>), ApiError> {
     let (account, user) = (caller.account, caller.actor.user());
     let export = privacy::request_export(&ctx.db, account, user, &by, ctx.clock.now()).await?;
     tracing::info!(export.id = %export.id, account.id = %account, "archive {} ordered", export.id);
@@ -43,58 +96,95 @@ pub async fn order_export(
 }
 
 /// A page of the account's archives, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/account/exports",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::ExportId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of archives", body = List<ExportView>))
+)]
 pub async fn exports(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     mut query: Query,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<ExportView>>, ApiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<ExportId>("after")?;
     query.finish()?;
     let exports = privacy::exports(&ctx.db, caller.account, after, limit + 1).await?;
     let (exports, has_more) = page::cut(exports, limit);
-    let last = exports.last().map(|export| export.id);
+    let last = exports.last().map(|export| export.id.to_string());
     let mut data = Vec::with_capacity(exports.len());
     for export in exports {
         data.push(show(&ctx, export).await?);
     }
-    Ok(Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last })))
+    Ok(Json(List::cut_off(data, has_more, last)))
 }
 
 /// One archive, with a URL to fetch it by while it is there.
+#[utoipa::path(
+    get,
+    path = "/v1/account/exports/{id}",
+    params(("id" = inline(schema::ExportId), Path, description = "Which archive")),
+    responses(
+        (status = 200, description = "The archive", body = ExportView),
+        (status = 404, description = "`export_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn export(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     PathId(id): PathId<ExportId>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ExportView>, ApiError> {
     let export = privacy::export(&ctx.db, caller.account, id).await?;
     let export = export
         .ok_or_else(|| ApiError::not_found("export_not_found", Some("id"), "there is no such archive"))?;
     Ok(Json(show(&ctx, export).await?))
 }
 
-async fn show(ctx: &Ctx, export: Export) -> Result<Value, ApiError> {
+async fn show(ctx: &Ctx, export: Export) -> Result<ExportView, ApiError> {
     let over = export.expires_at.is_some_and(|end| end <= ctx.clock.now());
-    let status = if over { "expired" } else { export.status.as_str() };
+    let status = if over { "expired".to_owned() } else { export.status };
     let url = match &export.storage_key {
         Some(key) if status == "ready" => Some(ctx.storage.signed_url(key).await?),
         _ => None,
     };
-    Ok(json!({
-        "id": export.id, "object": "export", "status": status, "url": url, "size_bytes": export.size_bytes,
-        "error": export.error.filter(|_| status == "failed"), "created_at": export.created_at,
-        "finished_at": export.finished_at, "expires_at": export.expires_at,
-    }))
+    Ok(ExportView {
+        id: export.id,
+        object: "export",
+        url,
+        size_bytes: export.size_bytes,
+        error: export.error.filter(|_| status == "failed"),
+        status,
+        created_at: export.created_at,
+        finished_at: export.finished_at,
+        expires_at: export.expires_at,
+    })
 }
 
 /// Closes the account at once, to be erased as soon as nothing of it is under way.
+#[utoipa::path(
+    post,
+    path = "/v1/account/erasure",
+    request_body = Erasure,
+    responses(
+        (status = 202, description = "The account is closed", body = ErasureView),
+        (
+            status = 409,
+            description = "`account_owes`: what it owes is paid first; or `raced`: something changed at this moment",
+            body = ErrorBody
+        ),
+    )
+)]
 pub async fn erase(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
     By(by): By,
     Origin(origin): Origin,
     body: Body<Erasure>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+) -> Result<(StatusCode, Json<ErasureView>), ApiError> {
     let user = caller.actor.user().ok_or_else(|| {
         ApiError::forbidden("an account is erased by a person who logs in, not by an API key")
     })?;
@@ -110,7 +200,7 @@ pub async fn erase(
     privacy::request_erasure(&ctx.db, &ctx.sealer, &demand, &by, now).await?;
     tracing::info!(account.id = %account, user.id = %user, "erasure of {account} asked for");
     cancel_open(&ctx, account).await;
-    let answer = json!({ "object": "erasure", "account": account, "status": "erasing", "requested_at": now });
+    let answer = ErasureView { object: "erasure", account, status: "erasing", requested_at: now };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 

@@ -10,21 +10,36 @@ use sha2::{Digest, Sha256};
 
 use super::{
     jobs,
+    openapi::JobHeaders,
     order::{Anew, NewJob},
     submission, watch,
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
     request::{Body, PathId},
+    schema,
 };
 use shared::{
     account,
     id::JobId,
-    job::{self, Former},
+    job::{self, Former, JobView},
 };
 
 /// Has what a job was to make made by a new one, priced and held for anew, to be begun at once; the old one stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/retry",
+    operation_id = "jobs_retry",
+    params(("id" = inline(schema::JobId), Path, description = "A job that ended without success"), JobHeaders),
+    request_body = Option<Anew>,
+    responses(
+        (status = 200, description = "The new job has ended, in the time that you preferred to wait", body = JobView),
+        (status = 202, description = "The new job as it was accepted", body = JobView),
+        (status = 404, description = "`job_not_found`, or `model_not_found` of a model that is no longer", body = ErrorBody),
+        (status = 409, description = "`job_not_failed`", body = ErrorBody),
+    )
+)]
 pub async fn retry(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

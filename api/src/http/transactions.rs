@@ -9,20 +9,23 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use futures::stream;
 use http::HeaderMap;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     ApiError, Ctx,
     access::Caller,
-    page,
+    page::{List, Paging},
     request::{Query, moment, page_limit, word},
+    schema,
     sheet::{Cell, Format, Sheet, attachment},
 };
 use shared::{
     billing::{self, Entry, EntryFilter, EntryKind},
-    id::AccountId,
+    id::{AccountId, EntryId, JobId},
 };
 
 /// Rows of a table that are read and sent at once.
@@ -30,7 +33,62 @@ const PAGE_ROWS: i64 = 1000;
 
 const HEADINGS: [&str; 8] = ["id", "created_at", "kind", "amount", "from", "to", "job", "reason"];
 
+/// One movement of tokens.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Transaction)]
+pub struct TransactionView {
+    #[schema(value_type = schema::EntryId)]
+    id: EntryId,
+    #[schema(pattern = "^transaction$")]
+    object: &'static str,
+    /// What moved them.
+    #[schema(value_type = schema::TransactionKind)]
+    kind: String,
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
+    /// How many; always positive.
+    #[schema(minimum = 1)]
+    amount: i64,
+    /// Where they were.
+    #[schema(value_type = schema::Pot)]
+    from: String,
+    /// Where they are now.
+    #[schema(value_type = schema::Pot)]
+    to: String,
+    /// The job that caused it, if one did.
+    #[schema(value_type = Option<schema::JobId>, required)]
+    job: Option<JobId>,
+    /// Why, for movements made by people.
+    #[schema(required)]
+    reason: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
 /// The account's movements, newest first: a page of them, or as CSV all of them.
+#[utoipa::path(
+    get,
+    path = "/v1/billing/transactions",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::EntryId>), Query, description = "The `last_id` of the page before"),
+        ("kind" = inline(Option<schema::TransactionKind>), Query, description = "Only movements of this kind"),
+        ("job" = inline(Option<schema::JobId>), Query, description = "Only movements that this job caused"),
+        ("created_after" = Option<DateTime<Utc>>, Query, description = "Only movements made after this"),
+        ("created_before" = Option<DateTime<Utc>>, Query, description = "Only movements made before this"),
+        (
+            "format" = inline(Option<schema::ReportFormat>),
+            Query,
+            description = "`csv` for a table of all that match, without `limit`; else as the Accept header wants it",
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "A page of movements, or a table of all of them",
+            content((List<TransactionView> = "application/json"), (String = "text/csv"))
+        ),
+    )
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -67,9 +125,9 @@ async fn page(
     account: AccountId,
     filter: &EntryFilter,
     limit: i64,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<List<TransactionView>>, ApiError> {
     let entries = billing::entries(&ctx.db, account, filter, limit + 1).await?;
-    Ok(page::answer(entries, limit, |entry| entry.id, |entry| show(&entry)))
+    Ok(Json(List::of(entries, limit, |entry| entry.id, show)))
 }
 
 /// A table in the making.
@@ -114,12 +172,19 @@ impl Export {
     }
 }
 
-fn show(entry: &Entry) -> Value {
-    json!({
-        "id": entry.id, "object": "transaction", "kind": entry.kind, "unit": "tokens", "amount": entry.amount,
-        "from": entry.debit, "to": entry.credit, "job": entry.job(), "reason": entry.reason,
-        "created_at": entry.created_at,
-    })
+fn show(entry: Entry) -> TransactionView {
+    TransactionView {
+        id: entry.id,
+        object: "transaction",
+        unit: "tokens",
+        amount: entry.amount,
+        job: entry.job(),
+        kind: entry.kind,
+        from: entry.debit,
+        to: entry.credit,
+        reason: entry.reason,
+        created_at: entry.created_at,
+    }
 }
 
 fn cells(entry: &Entry) -> [Cell; HEADINGS.len()] {

@@ -24,7 +24,7 @@ const FILE: &str = "file";
 /// The field that OpenAI's clients send beside it.
 const PURPOSE: &str = "purpose";
 /// Longest purpose, in characters. OpenAI's have a dozen.
-const PURPOSE_LEN: usize = 64;
+pub const PURPOSE_LEN: usize = 64;
 /// Longest name, in characters; as long as file systems have them.
 const NAME_LEN: usize = 255;
 

@@ -7,15 +7,20 @@ use axum::{
 };
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use http::HeaderMap;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     ApiError, Ctx,
     access::Caller,
     request::{Query, word},
+    schema,
     sheet::{Cell, Format, Sheet, attachment},
 };
-use shared::usage::{self, Group, GroupBy, Quantities, SPAN_DAYS_DEFAULT, Span, SpanError};
+use shared::{
+    id::{KeyId, UserId},
+    usage::{self, Group, GroupBy, Quantities, SPAN_DAYS_DEFAULT, Span, SpanError},
+};
 
 const HEADINGS: [&str; 9] = [
     "jobs",
@@ -29,7 +34,128 @@ const HEADINGS: [&str; 9] = [
     "characters",
 ];
 
+/// What an account used on some days.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageReport {
+    #[schema(pattern = "^list$")]
+    object: &'static str,
+    /// What it is broken down by.
+    #[schema(value_type = schema::UsageGroup)]
+    group_by: &'static str,
+    /// The first day.
+    from: NaiveDate,
+    /// The last day.
+    to: NaiveDate,
+    #[schema(pattern = "^tokens$")]
+    unit: &'static str,
+    /// Days in order, anything else by what was charged.
+    data: Vec<UsageLine>,
+    /// All of it together.
+    totals: UsageQuantities,
+}
+
+/// What was used of or by one of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageLine {
+    #[serde(flatten)]
+    of: UsageOf,
+    #[serde(flatten)]
+    used: UsageQuantities,
+}
+
+/// Whose quantities a line shows; null is nobody's.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageOf {
+    /// A model's.
+    Model(Option<String>),
+    /// A day's.
+    #[schema(value_type = Option<NaiveDate>)]
+    Day(Option<String>),
+    /// An API key's.
+    Key(Option<UsageKey>),
+    /// A person's who submitted without a key.
+    User(Option<UsageUser>),
+}
+
+/// An API key in a report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageKey {
+    #[schema(value_type = schema::KeyId)]
+    id: KeyId,
+    /// As its owner called it.
+    #[schema(required)]
+    name: Option<String>,
+    /// What it begins with.
+    #[schema(required)]
+    prefix: Option<String>,
+}
+
+/// A person in a report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageUser {
+    #[schema(value_type = schema::UserId)]
+    id: UserId,
+    /// As people call them; null once erased.
+    #[schema(required)]
+    name: Option<String>,
+}
+
+/// What was used.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageQuantities {
+    /// Jobs that ended.
+    #[schema(minimum = 0)]
+    jobs: i64,
+    /// Of these, those with a result.
+    #[schema(minimum = 0)]
+    succeeded: i64,
+    /// Of these, those answered from the cache, free.
+    #[schema(minimum = 0)]
+    cached: i64,
+    /// Tokens charged.
+    #[schema(minimum = 0)]
+    charged: i64,
+    /// Tokens of language models' own, read.
+    #[schema(minimum = 0)]
+    prompt_tokens: i64,
+    /// Tokens of language models' own, written.
+    #[schema(minimum = 0)]
+    completion_tokens: i64,
+    /// Pictures made.
+    #[schema(minimum = 0)]
+    images: i64,
+    /// Of video and sound, made or heard.
+    #[schema(minimum = 0)]
+    seconds: f64,
+    /// Spoken.
+    #[schema(minimum = 0)]
+    characters: i64,
+}
+
 /// Usage of the caller's account over some days, which are those of UTC, and on which jobs count when they end.
+#[utoipa::path(
+    get,
+    path = "/v1/usage",
+    params(
+        ("group_by" = inline(Option<schema::UsageGroup>), Query, description = "What it is broken down by; `day` if not said"),
+        ("from" = Option<NaiveDate>, Query, description = "The first day; thirty days up to `to` if not said"),
+        ("to" = Option<NaiveDate>, Query, description = "The last day; today if not said"),
+        ("model" = Option<String>, Query, description = "Only jobs of this model"),
+        (
+            "format" = inline(Option<schema::ReportFormat>),
+            Query,
+            description = "`csv` for a table; else as the Accept header wants it",
+        ),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The report",
+            content((UsageReport = "application/json"), (String = "text/csv"))
+        ),
+    )
+)]
 pub async fn report(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -51,11 +177,17 @@ pub async fn report(
         Format::Json => {
             let mut totals = Quantities::default();
             lines.iter().for_each(|(_, quantities)| totals += *quantities);
-            let data: Vec<_> = lines.iter().map(|(group, quantities)| show(by, group, *quantities)).collect();
-            let answer = json!({
-                "object": "list", "group_by": by.word(), "from": span.from(), "to": span.to(), "unit": "tokens",
-                "data": data, "totals": quantities(totals),
-            });
+            let data =
+                lines.into_iter().map(|(group, used)| UsageLine { of: of(by, group), used: used.into() });
+            let answer = UsageReport {
+                object: "list",
+                group_by: by.word(),
+                from: span.from(),
+                to: span.to(),
+                unit: "tokens",
+                data: data.collect(),
+                totals: totals.into(),
+            };
             Ok(Json(answer).into_response())
         }
     }
@@ -88,23 +220,33 @@ fn day(query: &mut Query, name: &str) -> Result<Option<NaiveDate>, ApiError> {
     })
 }
 
-fn show(by: GroupBy, group: &Group, used: Quantities) -> Value {
-    let mut shown = quantities(used);
-    shown[by.word()] = match group {
-        Group::Word(word) => json!(word),
-        Group::Key { id, name, prefix } => json!({ "id": id, "name": name, "prefix": prefix }),
-        Group::User { id, name } => json!({ "id": id, "name": name }),
-        Group::None => Value::Null,
-    };
-    shown
+fn of(by: GroupBy, group: Group) -> UsageOf {
+    match (by, group) {
+        (GroupBy::Model, Group::Word(model)) => UsageOf::Model(Some(model)),
+        (GroupBy::Model, _) => UsageOf::Model(None),
+        (GroupBy::Day, Group::Word(day)) => UsageOf::Day(Some(day)),
+        (GroupBy::Day, _) => UsageOf::Day(None),
+        (GroupBy::Key, Group::Key { id, name, prefix }) => UsageOf::Key(Some(UsageKey { id, name, prefix })),
+        (GroupBy::Key, _) => UsageOf::Key(None),
+        (GroupBy::User, Group::User { id, name }) => UsageOf::User(Some(UsageUser { id, name })),
+        (GroupBy::User, _) => UsageOf::User(None),
+    }
 }
 
-fn quantities(used: Quantities) -> Value {
-    json!({
-        "jobs": used.jobs, "succeeded": used.succeeded, "cached": used.cached, "charged": used.charged,
-        "prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens, "images": used.images,
-        "seconds": f64::try_from(used.seconds).unwrap_or_default(), "characters": used.characters,
-    })
+impl From<Quantities> for UsageQuantities {
+    fn from(used: Quantities) -> Self {
+        Self {
+            jobs: used.jobs,
+            succeeded: used.succeeded,
+            cached: used.cached,
+            charged: used.charged,
+            prompt_tokens: used.prompt_tokens,
+            completion_tokens: used.completion_tokens,
+            images: used.images,
+            seconds: f64::try_from(used.seconds).unwrap_or_default(),
+            characters: used.characters,
+        }
+    }
 }
 
 fn sheet(by: GroupBy, lines: &[(Group, Quantities)]) -> Vec<u8> {

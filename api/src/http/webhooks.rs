@@ -4,7 +4,7 @@ use crate::ApiError;
 use shared::{address::check_url, webhook::events};
 
 /// Longest URL.
-const URL_LEN: usize = 2048;
+pub const URL_LEN: usize = 2048;
 
 /// Refuses a URL that we do not post to; `param` names it.
 ///

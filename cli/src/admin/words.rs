@@ -11,7 +11,7 @@ use shared::{
 
 /// Most entries of a list at once.
 pub const LIST_MAX: i64 = 1000;
-/// Longest name of an account or a key, in bytes.
+/// Longest name of an account or a key, in characters.
 const NAME_LEN: usize = 100;
 /// The word that takes something away.
 const NONE: &str = "none";
@@ -50,8 +50,8 @@ pub fn name(text: &str) -> Result<String, String> {
 
 fn words(text: &str, max: usize) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() || text.len() > max {
-        return Err(format!("it has 1 to {max} bytes"));
+    if text.is_empty() || text.chars().count() > max {
+        return Err(format!("it has 1 to {max} characters"));
     }
     Ok(text.to_owned())
 }

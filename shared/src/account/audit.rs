@@ -13,7 +13,7 @@ use sqlx::{PgExecutor, PgPool};
 use super::access::{Actor, Caller};
 use crate::id::{AccountId, AuditId, KeyId, UserId};
 
-/// Longest reason that someone gives for a change, in bytes.
+/// Longest reason that someone gives for a change, in characters.
 pub const REASON_LEN: usize = 1000;
 
 /// Who did something.

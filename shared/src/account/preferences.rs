@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use super::{
     Caller,
@@ -17,8 +18,9 @@ use super::{
 use crate::{id::AccountId, job::Routing};
 
 /// What an account wishes for its jobs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = NewPreferences)]
 pub struct Preferences {
     /// For all of them.
     pub default: Routing,

@@ -12,7 +12,7 @@ use crate::{
 
 /// Most tokens an operator moves at once: a slip of the finger stays small.
 pub const ADJUST_MAX: i64 = 1_000_000_000_000;
-/// Longest reference of a movement or a plan, in bytes.
+/// Longest reference of a movement or a plan, in characters.
 pub const REFERENCE_LEN: usize = 255;
 
 /// What an operator moves.

@@ -27,6 +27,7 @@ mod view;
 mod writes;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use cancel::{Cancel, cancel};
 pub use checkpoint::{Checkpoint, Misses, Output, StoredFile};
@@ -49,11 +50,11 @@ pub use routing::{Routing, Sort};
 pub use sending::{Sending, first_sent};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};
 pub use sweep::{Swept, expire_overdue, rescue_lost};
-pub use view::{FileView, JobView, Renderer};
+pub use view::{FileView, JobAction, JobFailure, JobOutput, JobPrice, JobUrls, JobView, Renderer};
 pub use writes::Writes;
 
 /// A kind of content, and the pool of workers that makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Medium {
     /// Chat and embeddings.
@@ -102,8 +103,9 @@ impl Medium {
 }
 
 /// Where a job stands, as callers see it. Frozen: finer detail goes into `phase`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = JobStatus)]
 pub enum Status {
     /// Accepted, not begun.
     Queued,
@@ -157,7 +159,7 @@ impl Status {
 }
 
 /// How soon a job is wanted, among others of its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before all others.

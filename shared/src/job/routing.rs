@@ -4,9 +4,10 @@
 //! leaves; that is the front door's.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which providers to use, and in which order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Routing {
     /// Only these; empty is any.
@@ -27,8 +28,9 @@ pub struct Routing {
 }
 
 /// By what routes are put in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RoutingSort)]
 pub enum Sort {
     /// What one success costs at most, the cheapest first.
     Price,

@@ -47,7 +47,7 @@ async fn a_question_is_asked_with_what_was_said_before_it() {
     };
     assert_eq!(
         (numbers(&page), &page["has_more"], &page["last_id"]),
-        (vec![json!(4), json!(3), json!(2)], &json!(true), &json!(2))
+        (vec![json!(4), json!(3), json!(2)], &json!(true), &json!("2"))
     );
     assert_eq!(
         (&page["data"][0]["content"], &page["data"][0]["job"]),

@@ -4,6 +4,8 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use shared::id::{AccountId, JobId};
 
+use super::document;
+
 /// An account of a test.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -101,11 +103,16 @@ impl Account {
     }
 }
 
-/// Sends a request and reads the JSON of its answer.
+/// Sends a request and reads the JSON of its answer, which must be as the document of the API says.
 pub async fn read(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.expect("the API answers");
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.expect("the API answers");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
     let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Answer { status, headers, json }
+    let answer = Answer { status, headers, json };
+    document::check(&method, &path, &answer);
+    answer
 }

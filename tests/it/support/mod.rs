@@ -4,6 +4,7 @@ mod account;
 mod app;
 mod breaches;
 mod database;
+mod document;
 mod invariants;
 mod mails;
 mod people;

@@ -4,8 +4,13 @@ use axum::{extract::State, response::Response};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::{asked::Sent, completion, error::OpenAiError, run, stream};
-use crate::{Ctx, access::Caller, http::order::NewJob, request::Body};
+use super::{asked::Sent, completion, error::OpenAiError, failures::CallFailures, run, stream};
+use crate::{
+    Ctx,
+    access::Caller,
+    http::{openapi::CallHeaders, order::NewJob},
+    request::Body,
+};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/chat/completions";
@@ -13,6 +18,20 @@ const PATH: &str = "/v1/chat/completions";
 const TASKS: [&str; 1] = ["text.chat"];
 
 /// Answers a conversation.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (
+            status = 200,
+            description = "As OpenAI has it: whole, or with `stream` as events",
+            content((Object = "application/json"), (String = "text/event-stream"))
+        ),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

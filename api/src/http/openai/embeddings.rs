@@ -10,11 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     error::OpenAiError,
+    failures::CallFailures,
     fit,
     form::{Form, Wish},
     run, unreadable,
 };
-use crate::{ApiError, Ctx, access::Caller};
+use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/embeddings";
@@ -22,6 +23,16 @@ const PATH: &str = "/v1/embeddings";
 const TASK: &str = "text.embed";
 
 /// Turns texts into vectors.
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

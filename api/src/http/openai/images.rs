@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 use super::{
     content::{self, Part},
     error::OpenAiError,
+    failures::CallFailures,
     fit,
     form::{Form, Wish},
     run, shape,
 };
-use crate::{ApiError, Ctx, access::Caller};
+use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
 use shared::{
     account,
     catalog::{Catalog, Model},
@@ -42,6 +43,16 @@ const FIXED: [(&str, &[&str]); 3] =
     [("background", &["auto", "opaque"]), ("output_format", &["png"]), ("stream", &["false"])];
 
 /// Draws pictures.
+#[utoipa::path(
+    post,
+    path = "/v1/images/generations",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn generate(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -52,6 +63,16 @@ pub async fn generate(
 }
 
 /// Changes a picture.
+#[utoipa::path(
+    post,
+    path = "/v1/images/edits",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn edit(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

@@ -12,6 +12,7 @@ mod completion;
 mod content;
 pub mod embeddings;
 pub mod error;
+mod failures;
 mod fit;
 mod form;
 pub mod images;

@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     error::OpenAiError,
+    failures::CallFailures,
     fit,
     form::{Form, Wish},
     run, unreadable,
 };
-use crate::{ApiError, Ctx, access::Caller};
+use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
 use shared::id::JobId;
 
 /// Where it is asked for.
@@ -23,6 +24,16 @@ const TASK: &str = "text.moderate";
 const MODEL: &str = "omni-moderation-latest";
 
 /// Judges texts.
+#[utoipa::path(
+    post,
+    path = "/v1/moderations",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 use super::{
     content,
     error::OpenAiError,
+    failures::CallFailures,
     fit::{self, Names},
     form::{Form, Wish},
     run,
 };
-use crate::{ApiError, Ctx, access::Caller};
+use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/audio/speech";
@@ -23,6 +24,27 @@ const TASK: &str = "audio.speech";
 const NAMES: Names = &[("input", "text"), ("response_format", "format")];
 
 /// Reads a text aloud.
+#[utoipa::path(
+    post,
+    path = "/v1/audio/speech",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (
+            status = 200,
+            description = "The speech",
+            content(
+                (String = "audio/mpeg"),
+                (String = "audio/wav"),
+                (String = "audio/flac"),
+                (String = "audio/aac"),
+                (String = "audio/ogg"),
+                (String = "audio/pcm")
+            )
+        ),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

@@ -12,11 +12,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     error::OpenAiError,
+    failures::CallFailures,
     fit::{self, Names},
     form::{Form, Wish},
     run, unreadable,
 };
-use crate::{ApiError, Ctx, access::Caller};
+use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/audio/transcriptions";
@@ -29,6 +30,20 @@ const NAMES: Names = &[("file", "audio"), ("response_format", "format")];
 const DETAILS: [&str; 5] = ["task", "language", "duration", "segments", "words"];
 
 /// Writes a recording down.
+#[utoipa::path(
+    post,
+    path = "/v1/audio/transcriptions",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object, content_type = "multipart/form-data"),
+    responses(
+        (
+            status = 200,
+            description = "As OpenAI has it",
+            content((Object = "application/json"), (String = "text/plain"))
+        ),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,

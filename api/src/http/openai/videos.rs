@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     content,
     error::OpenAiError,
+    failures::CallFailures,
     fit::{self, Names},
     form::{Form, Wish},
     run::{self, Ordered},
@@ -22,10 +23,12 @@ use super::{
     video::{self, Video, VideoId},
 };
 use crate::{
-    ApiError, Ctx,
+    ApiError, Ctx, ErrorBody,
     access::Caller,
-    page,
+    http::openapi::CallHeaders,
+    page::{self, Paging},
     request::{PathId, Query, page_limit},
+    schema,
 };
 use shared::{
     account,
@@ -58,6 +61,16 @@ const LOOK: i64 = 100;
 const LOOKS_MAX: usize = 10;
 
 /// Orders a film.
+#[utoipa::path(
+    post,
+    path = "/v1/videos",
+    params(CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content((Object = "application/json"), (Object = "multipart/form-data"))),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn create(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -70,6 +83,16 @@ pub async fn create(
 }
 
 /// Orders a film that goes on from another one, where that one's maker can.
+#[utoipa::path(
+    post,
+    path = "/v1/videos/{id}/remix",
+    params(("id" = inline(schema::VideoId), Path, description = "Which film"), CallHeaders),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        CallFailures,
+    )
+)]
 pub async fn remix(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -83,6 +106,15 @@ pub async fn remix(
 }
 
 /// How a film fares.
+#[utoipa::path(
+    get,
+    path = "/v1/videos/{id}",
+    params(("id" = inline(schema::VideoId), Path, description = "Which film")),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 404, description = "`video_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn retrieve(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -93,6 +125,18 @@ pub async fn retrieve(
 }
 
 /// A page of the account's films, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/videos",
+    params(
+        Paging,
+        ("after" = inline(Option<schema::VideoId>), Query, description = "The `last_id` of the page before"),
+        ("order" = Option<String>, Query, pattern = "^desc$", description = "Newest first; there is no other"),
+    ),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+    )
+)]
 pub async fn list(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -145,6 +189,22 @@ async fn page(
 }
 
 /// The film itself.
+#[utoipa::path(
+    get,
+    path = "/v1/videos/{id}/content",
+    params(
+        ("id" = inline(schema::VideoId), Path, description = "Which film"),
+        ("variant" = Option<String>, Query, pattern = "^video$", description = "There is only the film itself"),
+    ),
+    responses(
+        (status = 200, description = "The film", body = String, content_type = "video/mp4"),
+        (
+            status = 404,
+            description = "`video_not_found`, `video_failed`, `file_not_found` or `variant_not_found`",
+            body = ErrorBody
+        ),
+    )
+)]
 pub async fn content(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
@@ -180,6 +240,15 @@ pub async fn content(
 }
 
 /// Deletes a film before its time, or cancels one that is not there yet.
+#[utoipa::path(
+    delete,
+    path = "/v1/videos/{id}",
+    params(("id" = inline(schema::VideoId), Path, description = "Which film")),
+    responses(
+        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 404, description = "`video_not_found`", body = ErrorBody),
+    )
+)]
 pub async fn remove(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
