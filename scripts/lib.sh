@@ -86,6 +86,20 @@ need_rust() {
     (cd "$root" && cargo --version >/dev/null) || fail "cargo does not work with rust-toolchain.toml"
 }
 
+# Python, as new as the tools of tests/sdk want it, with what makes environments of its own; Debian has that apart.
+need_python() {
+    local is_enough='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
+    python3 -c "$is_enough" 2>/dev/null || install_packages "Python 3.11 with venv" python3 python3-venv
+    python3 -c "$is_enough" 2>/dev/null || fail "python3 is older than 3.11 or has no venv"
+}
+
+# Node.js, as new as the tools of tests/sdk want it.
+need_node() {
+    { have node && have npm; } || install_packages "Node.js" nodejs npm
+    node -e 'process.exit(Number.parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null ||
+        fail "Node.js 20 or newer is needed, and $(node --version 2>/dev/null || echo none) is there: https://nodejs.org has it"
+}
+
 # A build machine checks out afresh each time; its target folder stays.
 use_kept_target() {
     if [[ -n "${CI:-}" ]]; then
