@@ -34,7 +34,7 @@ pub const BYTES_MAX: usize = 640 * 1024;
 #[serde(deny_unknown_fields, default)]
 pub struct NewDialog {
     /// What it is called.
-    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     title: Option<String>,
     /// Who answers where a job names no model: one of the task `text.chat`.
     model: Option<String>,
@@ -53,7 +53,7 @@ pub struct NewDialog {
 pub struct DialogPatch {
     /// What it is called.
     #[serde(default, deserialize_with = "present")]
-    #[schema(min_length = 1, max_length = 100, pattern = r"\S")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     title: Option<Option<String>>,
     /// Who answers where a job names no model.
     #[serde(default, deserialize_with = "present")]

@@ -44,7 +44,7 @@ use shared::{
         (
             status = 200,
             description = "Server-sent events. The data of each is JSON; comments in between keep the connection.",
-            body = String,
+            body = Value,
             content_type = "text/event-stream"
         ),
         (status = 404, description = "`job_not_found`", body = ErrorBody),

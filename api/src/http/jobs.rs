@@ -72,7 +72,8 @@ pub struct QuoteView {
     responses(
         (status = 200, description = "The job has ended, in the time that you preferred to wait", body = JobView),
         (status = 202, description = "The job as it was accepted", body = JobView),
-        (status = 404, description = "`model_not_found`", body = ErrorBody),
+        (status = 404, description = "`model_not_found`, `dialog_not_found`", body = ErrorBody),
+        (status = 409, description = "`dialog_full`: the dialog holds as many messages as it may", body = ErrorBody),
     )
 )]
 pub async fn create(
@@ -111,7 +112,8 @@ pub async fn view(
     request_body = NewJob,
     responses(
         (status = 200, description = "What it may cost", body = QuoteView),
-        (status = 404, description = "`model_not_found`", body = ErrorBody),
+        (status = 404, description = "`model_not_found`, `dialog_not_found`", body = ErrorBody),
+        (status = 409, description = "`dialog_full`: the dialog holds as many messages as it may", body = ErrorBody),
     )
 )]
 pub async fn quote(

@@ -93,7 +93,7 @@ impl IntoParams for JobHeaders {
         let prefer = said(
             "Prefer",
             "`wait=N` holds the answer until the job ends, for at most N seconds, 60 at most.",
-            "^wait=([0-9]|[1-5][0-9]|60)$",
+            Some("^wait=([0-9]|[1-5][0-9]|60)$"),
         );
         [CallHeaders::into_params(place), vec![prefer]].concat()
     }
@@ -102,17 +102,18 @@ impl IntoParams for JobHeaders {
 impl IntoParams for CallHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.";
-        let trace = "The trace that this is part of, as W3C Trace Context has it.";
+        let trace =
+            "The trace that this is part of, as W3C Trace Context has it; what is none is passed over.";
         vec![
-            said(IDEMPOTENCY_KEY, key, &format!("^[!#-~]{{1,{IDEMPOTENCY_KEY_LEN}}}$")),
-            said("traceparent", trace, "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"),
+            said(IDEMPOTENCY_KEY, key, Some(&format!("^[!#-~]{{1,{IDEMPOTENCY_KEY_LEN}}}$"))),
+            said("traceparent", trace, None),
         ]
     }
 }
 
 /// A header of a request, which may be absent.
-fn said(name: &str, about: &str, pattern: &str) -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+fn said(name: &str, about: &str, pattern: Option<&str>) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(pattern);
     let header = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Header);
     header.description(Some(about)).required(Required::False).schema(Some(text)).build()
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{asked::Sent, completion, error::OpenAiError, failures::CallFailures, run, stream};
 use crate::{
-    Ctx,
+    Ctx, ErrorBody,
     access::Caller,
     http::{openapi::CallHeaders, order::NewJob},
     request::Body,
@@ -22,14 +22,15 @@ const TASKS: [&str; 1] = ["text.chat"];
     post,
     path = "/v1/chat/completions",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored. `dialog`, a field of ours, is the id of a dialog to go on in.", content = Object),
     responses(
         (
             status = 200,
             description = "As OpenAI has it: whole, or with `stream` as events",
-            content((Object = "application/json"), (String = "text/event-stream"))
+            content((Object = "application/json"), (Value = "text/event-stream"))
         ),
         CallFailures,
+        (status = 409, description = "`dialog_full`: the dialog holds as many messages as it may", body = ErrorBody),
     )
 )]
 pub async fn create(

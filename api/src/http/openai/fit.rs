@@ -45,7 +45,7 @@ pub fn in_their_words(error: OpenAiError, names: Names) -> OpenAiError {
     names.iter().fold(error, |error, (theirs, ours)| error.renamed(ours, theirs))
 }
 
-fn name_of<'a>(ours: &'a str, names: Names) -> &'a str {
+fn name_of(ours: &str, names: Names) -> &str {
     names.iter().find(|(_, field)| *field == ours).map_or(ours, |(theirs, _)| *theirs)
 }
 
