@@ -17,8 +17,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp api text image video audio delivery scheduler simulator kiln /programs/
 
 FROM debian:bookworm-slim
+# Programs that workers use where they are there: ffmpeg for posters of films, espeak-ng for the model of that name.
+ARG EXTRA_PACKAGES=""
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
+    && apt-get install -y --no-install-recommends ca-certificates $EXTRA_PACKAGES \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin kiln
 COPY --from=build /programs/ /usr/local/bin/

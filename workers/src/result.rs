@@ -17,7 +17,7 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::{
     Ctx,
     acceptance::Ordered,
-    media::{self, Kind, MediaError, Picture, Verified},
+    media::{self, Kind, MediaError, Picture, Preview, Verified},
     net::FetchError,
     providers::{Artifact, Artifacts},
 };
@@ -139,14 +139,32 @@ async fn keep_file(
     let storage_key = format!("{name}.{}", verified.extension);
     ctx.storage.put_file(&storage_key, &path, verified.mime_type).await.map_err(ResultError::Storage)?;
     let preview_key = match kind {
-        Kind::Image => Some(keep_preview(ctx, &name, &path).await?),
+        Kind::Image => {
+            let preview = examine(path.to_path_buf(), media::preview).await?;
+            Some(keep_preview(ctx, &name, preview).await?)
+        }
+        Kind::Video => match poster(job, &path).await {
+            Some(poster) => Some(keep_preview(ctx, &name, poster).await?),
+            None => None,
+        },
         _ => None,
     };
     Ok(describe(verified, storage_key, preview_key))
 }
 
-async fn keep_preview(ctx: &Ctx, name: &str, path: &Path) -> Result<String, ResultError> {
-    let preview = examine(path.to_path_buf(), media::preview).await?;
+/// The first picture of a film as a preview, where ffmpeg is installed and finds one.
+async fn poster(job: JobId, path: &Path) -> Option<Preview> {
+    let program = Path::new(media::POSTER_PROGRAM);
+    let drawn = match media::poster(program, path).await {
+        Ok(picture) => {
+            examine(picture.to_path_buf(), media::preview).await.map_err(|error| error.to_string())
+        }
+        Err(why) => Err(why),
+    };
+    drawn.inspect_err(|why| tracing::debug!(job.id = %job, why, "a film without a poster")).ok()
+}
+
+async fn keep_preview(ctx: &Ctx, name: &str, preview: Preview) -> Result<String, ResultError> {
     let key = format!("{name}.preview.jpg");
     let stored = ctx.storage.put_bytes(&key, Bytes::from(preview.jpeg), "image/jpeg").await;
     stored.map_err(ResultError::Storage)?;

@@ -2,8 +2,8 @@
 //!
 //! Keeps the rule that nothing is stored as an output, and nobody charged for it, unless it can really be opened:
 //! a cut download, an error page saved as `.mp4` or a decompression bomb stops here. Of what callers send in only the
-//! header of a picture is read ([`survey`]). Everything is blocking and belongs in `spawn_blocking`. Deliberately absent:
-//! any trust in file names or `Content-Type` headers, transcoding, and the network.
+//! header of a picture is read ([`survey`]). Everything but posters is blocking and belongs in `spawn_blocking`. Deliberately
+//! absent: any trust in file names or `Content-Type` headers, transcoding, and the network.
 
 use std::{
     fs::File,
@@ -17,6 +17,7 @@ mod boxes;
 mod ends;
 mod header;
 mod ogg;
+mod poster;
 mod preview;
 #[cfg(test)]
 mod properties;
@@ -30,6 +31,7 @@ mod video;
 mod vorbis;
 
 pub use header::{Picture, survey};
+pub use poster::{PROGRAM as POSTER_PROGRAM, poster};
 pub use preview::{Preview, preview};
 pub(crate) use raster::MAX_PIXELS as RESULT_MAX_PIXELS;
 pub use shared::format::{Format, HEAD_BYTES, sniff};
