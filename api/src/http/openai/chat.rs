@@ -4,7 +4,14 @@ use axum::{extract::State, response::Response};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::{asked::Sent, completion, error::OpenAiError, failures::CallFailures, run, stream};
+use super::{
+    asked::Sent,
+    completion,
+    described::{ChatCompletion, ChatRequest},
+    error::OpenAiError,
+    failures::CallFailures,
+    run, stream,
+};
 use crate::{
     Ctx, ErrorBody,
     access::Caller,
@@ -22,12 +29,12 @@ const TASKS: [&str; 1] = ["text.chat"];
     post,
     path = "/v1/chat/completions",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored. `dialog`, a field of ours, is the id of a dialog to go on in.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored. `dialog`, a field of ours, is the id of a dialog to go on in.", content = ChatRequest),
     responses(
         (
             status = 200,
             description = "As OpenAI has it: whole, or with `stream` as events",
-            content((Object = "application/json"), (Value = "text/event-stream"))
+            content((ChatCompletion = "application/json"), (Value = "text/event-stream"))
         ),
         CallFailures,
         (status = 409, description = "`dialog_full`: the dialog holds as many messages as it may", body = ErrorBody),

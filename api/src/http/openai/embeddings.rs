@@ -9,6 +9,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::{
+    described::{EmbeddingRequest, Embeddings},
     error::OpenAiError,
     failures::CallFailures,
     fit,
@@ -27,9 +28,9 @@ const TASK: &str = "text.embed";
     post,
     path = "/v1/embeddings",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = EmbeddingRequest),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = Embeddings),
         CallFailures,
     )
 )]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     content::{self, Part},
+    described::Images,
     error::OpenAiError,
     failures::CallFailures,
     fit,
@@ -49,7 +50,7 @@ const FIXED: [(&str, &[&str]); 3] =
     params(CallHeaders),
     request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = Images),
         CallFailures,
     )
 )]
@@ -69,7 +70,7 @@ pub async fn generate(
     params(CallHeaders),
     request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = Images),
         CallFailures,
     )
 )]

@@ -10,6 +10,7 @@ mod asked;
 pub mod chat;
 mod completion;
 mod content;
+mod described;
 pub mod embeddings;
 pub mod error;
 mod failures;

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::{
+    described::Moderation,
     error::OpenAiError,
     failures::CallFailures,
     fit,
@@ -30,7 +31,7 @@ const MODEL: &str = "omni-moderation-latest";
     params(CallHeaders),
     request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = Moderation),
         CallFailures,
     )
 )]

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     content,
+    described::{self, VideoDeleted, VideoList},
     error::OpenAiError,
     failures::CallFailures,
     fit::{self, Names},
@@ -67,7 +68,7 @@ const LOOKS_MAX: usize = 10;
     params(CallHeaders),
     request_body(description = "As OpenAI has it; what is not known is ignored.", content((Object = "application/json"), (Object = "multipart/form-data"))),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = described::Video),
         CallFailures,
     )
 )]
@@ -89,7 +90,7 @@ pub async fn create(
     params(("id" = inline(schema::VideoId), Path, description = "Which film"), CallHeaders),
     request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = described::Video),
         CallFailures,
     )
 )]
@@ -111,7 +112,7 @@ pub async fn remix(
     path = "/v1/videos/{id}",
     params(("id" = inline(schema::VideoId), Path, description = "Which film")),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = described::Video),
         (status = 404, description = "`video_not_found`", body = ErrorBody),
     )
 )]
@@ -134,7 +135,7 @@ pub async fn retrieve(
         ("order" = Option<String>, Query, pattern = "^desc$", description = "Newest first; there is no other"),
     ),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = VideoList),
     )
 )]
 pub async fn list(
@@ -245,7 +246,7 @@ pub async fn content(
     path = "/v1/videos/{id}",
     params(("id" = inline(schema::VideoId), Path, description = "Which film")),
     responses(
-        (status = 200, description = "As OpenAI has it", body = Object),
+        (status = 200, description = "As OpenAI has it", body = VideoDeleted),
         (status = 404, description = "`video_not_found`", body = ErrorBody),
     )
 )]
