@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::{
     fields, jobs,
     openapi::JobHeaders,
-    order::{Anew, NewJob},
+    order::{self, Anew, NewJob},
     retry::{former, hash_about},
     submission, watch,
 };
@@ -90,6 +90,8 @@ pub async fn give(
     body: Body<NewFeedback>,
 ) -> Result<Response, ApiError> {
     let wait = jobs::preferred_wait(&headers)?;
+    // What is wrong with a key is told also where nothing is made by it.
+    order::idempotency(&headers, Vec::new())?;
     let NewFeedback { rating, reason, improve } = body.value;
     let (reason, wish) = (words("reason", reason)?, words("improve", improve)?);
     if wish.is_some() && rating == Rating::Like {
