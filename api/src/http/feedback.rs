@@ -142,7 +142,7 @@ fn improvement(ctx: &Ctx, mut former: Former, wish: &str) -> Result<NewJob, ApiE
             refuse(format!("with this wish, {} would be asked for too much: {}", model.id, invalid.message))
         })?;
     }
-    // A dialog is its owner's; what somebody else thinks of an answer is not said in it.
+    // The conversation goes on from the answer that was given in it; another one stays beside it.
     former.turn = None;
     Ok(NewJob::after(former, descent, Anew::default()))
 }

@@ -77,7 +77,7 @@ pub struct NewJob {
     /// Set by us.
     #[serde(skip)]
     descent: Descent,
-    /// Set by us: what a former job had.
+    /// Set by us: the part in a dialog of the job that is made again.
     #[serde(skip)]
     turn: Option<Turn>,
 }
@@ -255,11 +255,13 @@ impl NewJob {
         Ok((order, quote))
     }
 
-    /// Takes up the dialog that is named, if one is: who answers, and what was said before.
+    /// Takes up the dialog that is named, if one is: who answers, and what was said before. A job that is made again brings all of
+    /// that along.
     async fn take_up(&mut self, ctx: &Ctx, caller: &Caller) -> Result<Option<Turn>, ApiError> {
         if let Some(turn) = self.turn.take() {
-            self.dialog = Some(turn.dialog);
-            return Ok(Some(turn));
+            let turn = talk::say_again(ctx, caller, turn).await?;
+            self.dialog = turn.as_ref().map(|turn| turn.dialog);
+            return Ok(turn);
         }
         let Some(dialog) = self.dialog else { return Ok(None) };
         let Resumed { model, input, turn } =

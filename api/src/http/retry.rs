@@ -37,7 +37,7 @@ use shared::{
         (status = 200, description = "The new job has ended, in the time that you preferred to wait", body = JobView),
         (status = 202, description = "The new job as it was accepted", body = JobView),
         (status = 404, description = "`job_not_found`, or `model_not_found` of a model that is no longer", body = ErrorBody),
-        (status = 409, description = "`job_not_failed`", body = ErrorBody),
+        (status = 409, description = "`job_not_failed`, or `dialog_full` of one in a dialog", body = ErrorBody),
     )
 )]
 pub async fn retry(

@@ -58,6 +58,18 @@ pub async fn resume(
     Ok(Resumed { model: name, input, turn: Turn { dialog: id, said } })
 }
 
+/// The part in its dialog of a job that is made again. What was said before is in its input already; only whether `caller` may
+/// speak there is asked anew. `None`: the dialog is gone or not theirs, and the job is made without one.
+///
+/// # Errors
+/// 409 when the dialog is full.
+pub async fn say_again(ctx: &Ctx, caller: &Caller, turn: Turn) -> Result<Option<Turn>, ApiError> {
+    let found = dialog::find(&ctx.db, Owner::of(caller), turn.dialog).await?;
+    let Some(dialog) = found else { return Ok(None) };
+    refuse_full(&dialog)?;
+    Ok(Some(turn))
+}
+
 /// How much may go before an input: as much as is set, and no more than the model reads.
 fn room(model: &Model, dialog: &Dialog, input: &Value, history_bytes: i64) -> Room {
     let limits =

@@ -22,7 +22,7 @@ pub struct Former {
     pub model: String,
     /// Task word.
     pub task: String,
-    /// As the caller sent it, with the files in it.
+    /// As it was ordered, with the files in it, and in a dialog with what was said before.
     pub input: Value,
     /// The answer or transcript, if that is what it made.
     pub text: Option<String>,
@@ -36,7 +36,7 @@ pub struct Former {
     pub wishes: Wishes,
     /// Which job it was made after itself.
     pub descent: Descent,
-    /// Its part in a dialog.
+    /// Its part in a dialog, which may be gone.
     pub turn: Option<Turn>,
 }
 

@@ -57,6 +57,14 @@ async fn a_person_sees_their_own_dialogs_and_a_key_those_of_its_account_s_keys()
     say(&two, &ours, "hello").await;
     app.drain().await;
     assert_eq!(questions(&one, &ours).await, ["hello"]);
+    let given_up = say(&ann, &hers, "never mind").await;
+    assert_eq!(ann.cancel(given_up).await.status, StatusCode::OK);
+    for who in [&bob, &one] {
+        let again = who.post(&format!("/v1/jobs/{given_up}/retry"), json!({})).await;
+        assert_eq!((again.status, again.json.get("dialog")), (StatusCode::ACCEPTED, None), "{}", again.json);
+    }
+    app.drain().await;
+    assert_eq!(questions(&ann, &hers).await, Vec::<String>::new(), "nobody else speaks in it");
     assert_eq!(ann.get(&format!("/v1/dialogs/{hers}")).await.json["title"], "mine");
     app.finish().await;
 }
@@ -106,6 +114,8 @@ async fn whatever_is_wrong_with_a_dialog_or_a_question_in_one_is_named_as_it_was
     say(&alice, &dialog, "hello").await;
     app.drain().await;
     let half = json!({ "type": "text", "text": "x".repeat(25_001) });
+    let given_up = say(&alice, &dialog, "never mind").await;
+    assert_eq!(alice.cancel(given_up).await.status, StatusCode::OK);
     let held = alice.tokens().await;
     for (body, expected) in [
         (json!({ "dialog": "dlg_1", "input": { "prompt": "x" } }), (400, "invalid_type", "dialog")),
@@ -139,6 +149,8 @@ async fn whatever_is_wrong_with_a_dialog_or_a_question_in_one_is_named_as_it_was
         .await
         .expect("fill it");
     assert_eq!(ask(&alice, &dialog, json!({ "prompt": "x" })).await.error(), (409, "dialog_full", "none"));
+    let again = alice.post(&format!("/v1/jobs/{given_up}/retry"), json!({})).await;
+    assert_eq!(again.error(), (409, "dialog_full", "none"));
     execute(&app.db, "update dialogs set message_count = 2 where model is not null")
         .await
         .expect("as it was");

@@ -259,26 +259,57 @@ async fn what_was_said_is_forgotten_or_goes_with_its_dialog_whatever_is_under_wa
 }
 
 #[tokio::test]
-async fn a_retry_is_said_in_its_dialog_and_an_improvement_is_not() {
+async fn a_retry_is_said_in_its_dialog_with_the_history_it_had_and_an_improvement_is_not() {
     let app = TestApp::new().await;
-    let alice = app.account(10_000).await;
-    let dialog = begin(&alice, json!({ "model": "gpt-4o" })).await;
-    let canceled = say(&alice, &dialog, "what is a kiln").await;
+    let alice = app.account(100_000).await;
+    let dialog = begin(&alice, json!({ "model": "gpt-4o", "system": "Be brief." })).await;
+    let retry = async |job: JobId| alice.post(&format!("/v1/jobs/{job}/retry"), json!({})).await;
+    say(&alice, &dialog, "a").await;
+    app.drain().await;
+    let failed = say(&alice, &dialog, "[[sim:refuse]] b").await;
+    let canceled = say(&alice, &dialog, "c").await;
     assert_eq!(alice.cancel(canceled).await.status, StatusCode::OK);
-    let retry = alice.post(&format!("/v1/jobs/{canceled}/retry"), json!({})).await;
+    app.drain().await;
+    say(&alice, &dialog, "d").await;
+    app.drain().await;
+    assert_eq!(questions(&alice, &dialog).await, ["a", "d"]);
+
+    let refused = retry(failed).await;
+    let again = retry(canceled).await;
+    for answer in [&refused, &again] {
+        assert_eq!(
+            (answer.status, &answer.json["dialog"]),
+            (StatusCode::ACCEPTED, &json!(dialog)),
+            "{}",
+            answer.json
+        );
+    }
+    let input = alice.job(canceled).await["input"].clone();
+    assert_eq!(input["messages"].as_array().map(Vec::len), Some(3), "{input}");
     assert_eq!(
-        (retry.status, &retry.json["dialog"]),
-        (StatusCode::ACCEPTED, &json!(dialog)),
-        "{}",
-        retry.json
+        alice.job(again.job()).await["input"],
+        input,
+        "the order that failed, and not what was said since"
     );
     app.drain().await;
-    assert_eq!(questions(&alice, &dialog).await, ["what is a kiln"]);
+    assert_eq!(alice.job(refused.job()).await["status"], "failed");
+    assert_eq!(questions(&alice, &dialog).await, ["a", "d", "c"]);
+
     let wish = json!({ "rating": "dislike", "improve": "shorter" });
-    let improved = alice.post(&format!("/v1/jobs/{}/feedback", retry.job()), wish).await;
-    assert_eq!(improved.status, StatusCode::ACCEPTED, "{}", improved.json);
+    let better = alice.post(&format!("/v1/jobs/{}/feedback", again.job()), wish).await;
+    assert_eq!(better.status, StatusCode::ACCEPTED, "{}", better.json);
+    let better = &better.json["improvement"];
+    assert_eq!((better.get("dialog"), &better["input"]["system"]), (None, &json!("Be brief.")), "{better}");
     app.drain().await;
-    assert_eq!(questions(&alice, &dialog).await, ["what is a kiln"]);
+    assert_eq!(questions(&alice, &dialog).await, ["a", "d", "c"]);
+
+    let canceled = say(&alice, &dialog, "e").await;
+    assert_eq!(alice.cancel(canceled).await.status, StatusCode::OK);
+    assert_eq!(delete(&alice, format!("/v1/dialogs/{dialog}")).await, StatusCode::OK);
+    let again = retry(canceled).await;
+    assert_eq!((again.status, again.json.get("dialog")), (StatusCode::ACCEPTED, None), "{}", again.json);
+    app.drain().await;
+    assert_eq!(alice.job(again.job()).await["status"], "succeeded");
     app.finish().await;
 }
 
