@@ -1,4 +1,4 @@
-//! Processes beside this one: the API as it is shipped, and a worker or a peer in a process of its own.
+//! Processes beside this one: API, worker and simulator as they are shipped, and a worker or a peer in a process of its own.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -53,6 +53,17 @@ impl Child {
         Ok(())
     }
 
+    /// Waits until somebody listens at its address.
+    async fn listens(&mut self, addr: SocketAddr) -> Result<()> {
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(addr).await.is_err() {
+            self.check()?;
+            ensure!(began.elapsed() < PATIENCE, "{} does not listen", self.name);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Asks it to stop and waits until it is gone.
     pub async fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.pid())?), Signal::SIGTERM)?;
@@ -88,29 +99,59 @@ impl Drop for Child {
 
 /// The API on a database, as its binary is shipped, listening.
 pub async fn api(binary: &Path, database_url: &str, connections: u32) -> Result<(Child, SocketAddr)> {
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let addr = free_addr()?;
+    let mut command = shipped(binary, database_url, connections);
+    command.envs([
+        ("KILN_HTTP_ADDR", addr.to_string()),
+        ("KILN_PUBLIC_URL", format!("http://{addr}")),
+        ("KILN_IP_REQUESTS_PER_HOUR", "0".to_owned()),
+    ]);
+    let mut child = Child::spawn("the API", &mut command)?;
+    child.listens(addr).await?;
+    Ok((child, addr))
+}
+
+/// A worker of the text pool on a database, as its binary is shipped; the simulator stands in for every vendor. It does not say
+/// when it is ready: the end of the first job does.
+pub fn text_worker(
+    binary: &Path,
+    database_url: &str,
+    connections: u32,
+    slots: usize,
+    simulator: SocketAddr,
+) -> Result<Child> {
+    let mut command = shipped(binary, database_url, connections);
+    command.envs([
+        ("KILN_TEXT_SLOTS", slots.to_string()),
+        ("KILN_SIMULATOR_URL", format!("http://{simulator}")),
+    ]);
+    Child::spawn("the text worker", &mut command)
+}
+
+/// The vendors' simulator, listening.
+pub async fn simulator(binary: &Path) -> Result<(Child, SocketAddr)> {
+    let addr = free_addr()?;
+    let mut command = Command::new(binary);
+    command.env_clear().stdout(Stdio::null()).arg("--port").arg(addr.port().to_string());
+    let mut child = Child::spawn("the simulator", &mut command)?;
+    child.listens(addr).await?;
+    Ok((child, addr))
+}
+
+/// A process of Kiln with what all of them are told, and nothing that happens to be set here.
+fn shipped(binary: &Path, database_url: &str, connections: u32) -> Command {
     let mut command = Command::new(binary);
     command.env_clear().stdout(Stdio::null()).envs([
         ("KILN_DATABASE_URL", database_url),
         ("KILN_DATABASE_CONNECTIONS", &connections.to_string()),
-        ("KILN_HTTP_ADDR", &addr.to_string()),
-        ("KILN_PUBLIC_URL", &format!("http://{addr}")),
         ("KILN_SECRET", SECRET),
         ("KILN_ALLOW_PRIVATE_ADDRESSES", "true"),
-        ("KILN_IP_REQUESTS_PER_HOUR", "0"),
         ("KILN_LOG", "warn"),
         ("S3_ENDPOINT", NOWHERE),
         ("S3_ACCESS_KEY_ID", "kiln"),
         ("S3_SECRET_ACCESS_KEY", "secret"),
     ]);
-    let mut child = Child::spawn("the API", &mut command)?;
-    let began = Instant::now();
-    while tokio::net::TcpStream::connect(addr).await.is_err() {
-        child.check()?;
-        ensure!(began.elapsed() < PATIENCE, "the API does not listen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok((child, addr))
+    command
 }
 
 /// This program again, in another role.
@@ -140,6 +181,6 @@ pub fn say(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     Ok(std::fs::rename(new, path)?)
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+fn free_addr() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -73,6 +73,18 @@ pub const ALL: &[Goal] = &[
     ),
     goal("its 99th percentile", ["start", "idle system", "p99_ms"], Side::Below(15.0), "ms"),
     goal(
+        "what Kiln adds until the first word of a chat, 100 streams at once, median",
+        ["stream", "100 streams at once, added", "first_p50_ms"],
+        Side::Below(5.0),
+        "ms",
+    ),
+    goal(
+        "its 99th percentile",
+        ["stream", "100 streams at once, added", "first_p99_ms"],
+        Side::Below(20.0),
+        "ms",
+    ),
+    goal(
         "claim of 1 beside 2 000 000 jobs, against none",
         ["claim", "ratio", "of_1"],
         Side::Within(0.8, 1.2),

@@ -14,6 +14,7 @@ mod peers;
 mod pg;
 mod report;
 mod run;
+mod sse_load;
 mod stats;
 
 use std::path::PathBuf;

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::{kiln, limit, os, peers, pg::Server, report::Results};
 
 /// The measures by their names, in the order in which they run. Those that others depend on for comparison come first.
-const MEASURES: [&str; 12] = [
-    "submit", "drain", "start", "apalis", "river", "graphile", "limit", "claim", "parked", "fair",
+const MEASURES: [&str; 13] = [
+    "submit", "drain", "start", "stream", "apalis", "river", "graphile", "limit", "claim", "parked", "fair",
     "snapshot", "soak",
 ];
 
@@ -24,6 +24,12 @@ pub struct Options {
     /// The API's binary.
     #[arg(long)]
     pub api: PathBuf,
+    /// The text worker's binary.
+    #[arg(long)]
+    pub text_worker: PathBuf,
+    /// The simulator's binary.
+    #[arg(long)]
+    pub simulator: PathBuf,
     /// pgbench.
     #[arg(long)]
     pub pgbench: PathBuf,
@@ -71,6 +77,10 @@ pub struct Run {
     pub results: Results,
     /// The API's binary.
     pub api: PathBuf,
+    /// The text worker's binary.
+    pub text_worker: PathBuf,
+    /// The simulator's binary.
+    pub simulator: PathBuf,
     /// pgbench.
     pub pgbench: PathBuf,
     /// Slots of a worker.
@@ -134,6 +144,8 @@ pub async fn main(options: Options) -> Result<()> {
         results: Results::begin(&options.results, &about)?,
         server,
         api: options.api,
+        text_worker: options.text_worker,
+        simulator: options.simulator,
         pgbench: options.pgbench,
         slots: options.slots,
         connections: options.connections,
@@ -163,6 +175,7 @@ async fn measure(run: &Run, name: &str, round: usize) -> Result<()> {
         "submit" => kiln::submit::round(run, round).await,
         "drain" => kiln::drain::round(run, round).await,
         "start" => kiln::start::round(run, round).await,
+        "stream" => kiln::streams::round(run, round).await,
         "claim" => kiln::claim::round(run, round).await,
         "parked" => kiln::parked::round(run, round).await,
         "fair" => kiln::fair::round(run, round).await,

@@ -46,6 +46,29 @@ impl Times {
     }
 }
 
+/// Figures of which each is kept as it is: times whose differences matter, and differences, which may be less than nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Sample(Vec<f64>);
+
+impl Sample {
+    /// Takes in one figure.
+    pub fn add(&mut self, figure: f64) {
+        self.0.push(figure);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The figure that `quantile` (0–1) of them do not exceed; 0 for none.
+    pub fn at(&mut self, quantile: f64) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        let rank = (quantile * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+    }
+}
+
 /// Median, least and most of some figures; zeros for none.
 pub fn spread(figures: &[f64]) -> (f64, f64, f64) {
     let mut sorted = figures.to_vec();
@@ -55,4 +78,18 @@ pub fn spread(figures: &[f64]) -> (f64, f64, f64) {
     let median =
         if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
     (median, *least, *most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_figures() {
+        let mut sample = Sample::default();
+        assert_eq!(sample.at(0.5), 0.0);
+        (-50..50).rev().for_each(|figure| sample.add(f64::from(figure)));
+        let found = [0.0, 0.01, 0.5, 0.99, 1.0].map(|quantile| sample.at(quantile));
+        assert_eq!((found, sample.count()), ([-50.0, -50.0, -1.0, 48.0, 49.0], 100));
+    }
 }

@@ -1,17 +1,20 @@
 //! Wake-ups between processes: hints over NOTIFY, sent after the commit and on their own.
 //!
-//! Hints are sent by one task. The first goes out at once; what gathers until some milliseconds later goes out together,
-//! jobs by the dozen in one hint, so that a busy system sends few.
+//! Hints are sent by one task: at once where they are few, and where they are many, what gathers within some milliseconds
+//! together, jobs by the dozen in one hint, so that a busy system makes few statements.
 //! Nothing durable depends on a hint: everyone who listens also looks by itself now and then.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use rand::RngExt;
 use sqlx::PgPool;
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
 
 use crate::{
-    channel::{self, PACE},
+    channel::{self, Pace},
     id::JobId,
     job::Medium,
     process::Process,
@@ -187,6 +190,7 @@ pub async fn rest(
 
 async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: Process) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut pace = Pace::begin(Instant::now());
     loop {
         batch.clear();
         tokio::select! {
@@ -196,8 +200,11 @@ async fn send(db: PgPool, mut sending: mpsc::UnboundedReceiver<Wake>, process: P
         if let Err(error) = channel::notify(&db, CHANNEL, &Wake::to_payloads(&batch)).await {
             tracing::warn!(%error, "hints not sent; those who wait will look by themselves");
         }
-        // Whatever comes now goes out together.
-        process.sleep(PACE).await;
+        let rest = pace.spend(Instant::now());
+        if !rest.is_zero() {
+            // Whatever comes now goes out together.
+            process.sleep(rest).await;
+        }
     }
 }
 

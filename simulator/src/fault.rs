@@ -111,7 +111,11 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
         "a stream is VALUE: cut or end (in the middle), error (there; =error:quota, :auth, :rate_limit, :refuse), \
          failed (the same before the first word), refuse (its last word), no_usage, split (within characters), whole (no stream)",
     ),
-    (Kind::Drip, "drip", "a stream rests VALUE milliseconds (100) before each piece"),
+    (
+        Kind::Drip,
+        "drip",
+        "a stream rests VALUE milliseconds (100) before each piece; =300:20 rests 300 before the first, 20 before each other",
+    ),
 ];
 
 impl Kind {

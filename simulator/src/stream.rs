@@ -79,7 +79,7 @@ impl Simulator {
         if pieces.is_empty() {
             pieces.push(Bytes::from_static(b": \n\n"));
         }
-        let drip = self.strike(visit, Kind::Drip).map(|fault| pause(&fault));
+        let drip = self.strike(visit, Kind::Drip).map(|fault| Drip::read(&fault));
         respond(pieces, drip, is_cut)
     }
 
@@ -104,15 +104,36 @@ impl Simulator {
     }
 }
 
-fn pause(fault: &Fault) -> Duration {
-    let millis = fault.count().map(|millis| millis.min(DRIP_MILLIS_MAX));
+/// How long a dripping stream rests before its pieces.
+#[derive(Debug, Clone, Copy)]
+struct Drip {
+    /// Before the first: what a model takes to begin.
+    first: Duration,
+    /// Before each other.
+    each: Duration,
+}
+
+impl Drip {
+    fn read(fault: &Fault) -> Self {
+        let value = fault.value.as_deref().unwrap_or_default();
+        let (first, each) = value.split_once(':').unwrap_or((value, value));
+        Self { first: pause(first), each: pause(each) }
+    }
+
+    fn before(self, place: usize) -> Duration {
+        if place == 0 { self.first } else { self.each }
+    }
+}
+
+fn pause(text: &str) -> Duration {
+    let millis = text.trim().parse::<u32>().ok().map(|millis| millis.min(DRIP_MILLIS_MAX));
     millis.map_or(DRIP_DEFAULT, |millis| Duration::from_millis(millis.into()))
 }
 
-fn respond(pieces: Vec<Bytes>, drip: Option<Duration>, is_cut: bool) -> Response {
-    let told = stream::iter(pieces).then(move |piece| async move {
+fn respond(pieces: Vec<Bytes>, drip: Option<Drip>, is_cut: bool) -> Response {
+    let told = stream::iter(pieces).enumerate().then(move |(place, piece)| async move {
         match drip {
-            Some(pause) => tokio::time::sleep(pause).await,
+            Some(drip) => tokio::time::sleep(drip.before(place)).await,
             // Each piece goes out by itself.
             None => tokio::task::yield_now().await,
         }

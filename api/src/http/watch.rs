@@ -41,12 +41,17 @@ impl Watch {
         hint_about(self.job, &mut self.hints, limit).await;
     }
 
+    /// Puts the next look off, for something else has shown that the job goes on. A hint is still heard.
+    pub fn put_off(&mut self) {
+        self.look_at = Instant::now() + LOOK_EVERY;
+    }
+
     /// The job as it stands now.
     ///
     /// # Errors
     /// 404 when the account has no such job, 503 when the database is away.
     pub async fn look(&mut self) -> Result<Job, ApiError> {
-        self.look_at = Instant::now() + LOOK_EVERY;
+        self.put_off();
         find(&self.ctx, self.account, self.job).await
     }
 

@@ -11,6 +11,7 @@ pub mod provider;
 pub mod snapshot;
 pub mod soak;
 pub mod start;
+pub mod streams;
 pub mod submit;
 pub mod tables;
 pub mod worker;

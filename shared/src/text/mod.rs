@@ -160,6 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn a_text_knows_its_first_words() {
+        let delta = |delta: Value| json!([{"index": 0, "delta": delta, "finish_reason": null}]);
+        let nothing = [
+            json!([]),
+            json!([{"index": 0, "finish_reason": "stop"}, "nonsense"]),
+            delta(json!({"role": "assistant", "content": "", "refusal": null})),
+        ];
+        let tool = delta(json!({"tool_calls": [{"index": 0}]}));
+        for first in [piece("a"), delta(json!({"reasoning": "hm"})), tool] {
+            let mut text = Text::new(1);
+            assert!(nothing.iter().all(|choices| !text.say(choices)));
+            assert!(text.say(&first), "{first}");
+            assert!(!text.say(&first) && !text.say(&nothing[2]), "{first}");
+        }
+    }
+
+    #[test]
     fn whatever_gets_lost_or_comes_twice_everything_is_read_once_and_in_order() {
         let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
         let pieces = vec(prop_oneof![9 => "\\PC{0,30}", 1 => Just("жаба ".repeat(4000))], 1..20);

@@ -1,9 +1,9 @@
 //! The worker's end: what an attempt says is kept while it lasts, and told where somebody listens.
 //!
-//! One task a process sends: the first words at once, what gathers within some milliseconds together, all texts in one
-//! statement. Everything is kept from the first word on, so that a listener may come at any time and may ask again; it is
-//! forgotten when the attempt is over, for then the result is on its way. A listener that is not heard of any more is taken to be
-//! gone.
+//! One task a process sends, all texts in one statement: at once where little is said, and else what gathers within some
+//! milliseconds together. The first words of a text wait for no others. Everything is kept from the first word on, so that a
+//! listener may come at any time and may ask again; it is forgotten when the attempt is over, for then the result is on its way. A
+//! listener that is not heard of any more is taken to be gone.
 
 use std::{
     collections::HashMap,
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::{
@@ -24,7 +25,7 @@ use tokio::{
 
 use super::{Ask, CHANNEL, Fragment, Place};
 use crate::{
-    channel::{self, PACE, PAYLOAD_BYTES},
+    channel::{self, PAYLOAD_BYTES, Pace},
     id::JobId,
     process::Process,
     wake::Wakes,
@@ -46,6 +47,8 @@ struct Desk {
     state: Mutex<State>,
     /// Rung when there may be something to tell.
     bell: Notify,
+    /// Rung as well when that is not to wait.
+    haste: Notify,
 }
 
 #[derive(Default)]
@@ -60,6 +63,8 @@ struct State {
 pub(super) struct Text {
     attempt: i16,
     said: String,
+    /// Words were among it, and not only whose they are.
+    has_words: bool,
     /// So many bytes of it were told.
     told: usize,
     /// Nothing more is said. What was not told yet still is.
@@ -132,13 +137,17 @@ impl Teller {
 impl Text {
     /// An attempt that has said nothing yet.
     pub(super) fn new(attempt: i16) -> Self {
-        Self { attempt, said: String::new(), told: 0, is_over: false }
+        Self { attempt, said: String::new(), has_words: false, told: 0, is_over: false }
     }
 
-    /// Adds the `choices` of a chunk in OpenAI's form.
-    pub(super) fn say(&mut self, choices: &Value) {
-        self.said.push_str(&without_nulls(choices).to_string());
+    /// Adds the `choices` of a chunk in OpenAI's form. Whether its first words are among them.
+    pub(super) fn say(&mut self, choices: &Value) -> bool {
+        let choices = without_nulls(choices);
+        self.said.push_str(&choices.to_string());
         self.said.push('\n');
+        let are_first = !self.has_words && has_words(&choices);
+        self.has_words |= are_first;
+        are_first
     }
 
     /// The next fragment, unless everything was told.
@@ -174,13 +183,15 @@ impl Telling {
     /// Adds the `choices` of a chunk in OpenAI's form.
     pub fn tell(&self, choices: &Value) {
         let mut state = self.teller.state();
-        if let Some(text) = state.texts.get_mut(&self.job).filter(|text| text.attempt == self.attempt) {
-            text.say(choices);
-        }
+        let text = state.texts.get_mut(&self.job).filter(|text| text.attempt == self.attempt);
+        let are_first = text.is_some_and(|text| text.say(choices));
         let is_wanted = state.wanted.contains_key(&self.job);
         drop(state);
         if is_wanted {
             self.teller.0.bell.notify_one();
+            if are_first {
+                self.teller.0.haste.notify_one();
+            }
         }
     }
 }
@@ -218,6 +229,12 @@ fn without_nulls(choices: &Value) -> Value {
     choices
 }
 
+/// Whether anything is said in these `choices`, beside who says it.
+fn has_words(choices: &Value) -> bool {
+    let deltas = choices.as_array().into_iter().flatten().filter_map(|choice| choice["delta"].as_object());
+    deltas.flatten().any(|(name, value)| name != "role" && *value != "")
+}
+
 /// Hears who listens, until the process stops.
 async fn hear(teller: Teller, mut asks: Receiver<Arc<[Ask]>>, process: Process) {
     loop {
@@ -235,18 +252,27 @@ async fn hear(teller: Teller, mut asks: Receiver<Arc<[Ask]>>, process: Process) 
 
 /// Tells what there is to tell, until the process stops and nothing is written any more.
 async fn tell(teller: Teller, db: PgPool, process: Process) {
+    let mut pace = Pace::begin(Instant::now());
     loop {
         tokio::select! {
             () = teller.0.bell.notified() => {}
             () = process.stopping(), if !process.is_stopping() => {}
         }
+        // Whatever it was rung for goes now.
+        teller.0.haste.notified().now_or_never();
         let payloads = teller.due(Instant::now());
         if !payloads.is_empty() {
             if let Err(error) = channel::notify(&db, CHANNEL, &payloads).await {
                 tracing::warn!(%error, "words not told; whoever misses them asks again");
             }
-            // Whatever comes now goes out together.
-            tokio::time::sleep(PACE).await;
+            let rest = pace.spend(Instant::now());
+            if !rest.is_zero() {
+                // Whatever comes now goes out together.
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    () = teller.0.haste.notified() => {}
+                }
+            }
         }
         if process.is_stopping() && teller.state().texts.is_empty() {
             return;

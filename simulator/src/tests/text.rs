@@ -107,6 +107,11 @@ async fn a_stream_breaks_in_the_middle_on_demand() {
     let dripping = std::time::Instant::now();
     house.hear(OPENAI, "[[sim:drip=20]]").await;
     assert!(dripping.elapsed() > std::time::Duration::from_millis(300));
+    // There are more than ten pieces.
+    let beginning_late = std::time::Instant::now();
+    house.hear(OPENAI, "[[sim:drip=400:1]]").await;
+    let limits = std::time::Duration::from_millis(400)..std::time::Duration::from_secs(4);
+    assert!(limits.contains(&beginning_late.elapsed()));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{
     FutureExt, Stream, StreamExt,
     future::BoxFuture,
@@ -31,7 +32,7 @@ use crate::{
         jobs::IDEMPOTENT_REPLAYED,
         models,
         order::NewJob,
-        submission::{self, Accepted},
+        submission::{self, Accepted, Fate},
         watch::Watch,
     },
     limit,
@@ -58,8 +59,19 @@ pub struct Ordered {
     pub account: AccountId,
     /// Which.
     pub job: JobId,
+    /// What is known of it where it is new, and has not ended.
+    pub new: Option<New>,
     is_repeat: bool,
     rate: Option<RateState>,
+}
+
+/// A job that was made just now, as far as its answer tells of it.
+#[derive(Debug, Clone)]
+pub struct New {
+    /// Public model name.
+    pub model: String,
+    /// When it began to be.
+    pub created_at: DateTime<Utc>,
 }
 
 /// The model called `id`, if it is for one of these tasks.
@@ -96,7 +108,13 @@ pub async fn order(
 
 impl Ordered {
     fn new(account: AccountId, accepted: &Accepted) -> Self {
-        Self { account, job: accepted.job, is_repeat: accepted.is_repeat(), rate: accepted.rate }
+        let new = match &accepted.fate {
+            Fate::New { order, created_at, .. } => {
+                Some(New { model: order.model.clone(), created_at: *created_at })
+            }
+            Fate::Cached | Fate::Repeat => None,
+        };
+        Self { account, job: accepted.job, new, is_repeat: accepted.is_repeat(), rate: accepted.rate }
     }
 
     /// Whether nothing new was made.

@@ -92,10 +92,23 @@ impl Story {
     async fn begin(ctx: &Ctx, ordered: &Ordered, tells_usage: bool) -> Result<Self, OpenAiError> {
         let listener = ctx.audience.join(ordered.job, None);
         let mut watch = Watch::begin(ctx, ordered.account, ordered.job);
-        let job = watch.look().await?;
+        let mut ended = None;
+        let (model, created_at) = match &ordered.new {
+            // There is nothing to read yet, and its first word is worth more.
+            Some(new) => {
+                watch.put_off();
+                (new.model.clone(), new.created_at)
+            }
+            None => {
+                let job = watch.look().await?;
+                let told = (job.model.clone(), job.created_at);
+                ended = Some(job).filter(Job::is_final);
+                told
+            }
+        };
         let head = json!({
-            "id": completion::id(job.id), "object": "chat.completion.chunk", "created": job.created_at.timestamp(),
-            "model": job.model, "system_fingerprint": null,
+            "id": completion::id(ordered.job), "object": "chat.completion.chunk", "created": created_at.timestamp(),
+            "model": model, "system_fingerprint": null,
         });
         let mut story = Self {
             watch,
@@ -109,7 +122,7 @@ impl Story {
             is_over: false,
         };
         // An answer from the cache, or a repeat of a request that was answered.
-        if job.is_final() {
+        if let Some(job) = ended {
             story.finish(&job)?;
         }
         Ok(story)
@@ -157,6 +170,7 @@ impl Story {
             self.listener = None;
             return;
         }
+        self.watch.put_off();
         self.attempt = Some(said.attempt);
         for choice in self.told.hear(&said.choices) {
             self.send(json!([choice]), Value::Null);
