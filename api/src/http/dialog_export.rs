@@ -10,7 +10,7 @@ use futures::stream;
 use serde_json::Value;
 
 use super::{
-    dialog_view::{DialogView, MessageView},
+    dialog_view::{DialogExport, MessageView},
     dialogs::find,
 };
 use crate::{
@@ -60,10 +60,10 @@ impl Form {
     fn head(self, dialog: &Dialog) -> String {
         match self {
             Self::Json => {
-                let mut head = json(&DialogView::of(dialog));
-                // The messages go before the brace that ends the object.
-                head.pop();
-                head + ",\"messages\":["
+                let mut head = json(&DialogExport::begun(dialog));
+                // The messages go before the brackets that end it.
+                head.truncate(head.len() - "]}".len());
+                head
             }
             Self::Markdown => markdown_head(dialog),
         }
@@ -98,8 +98,12 @@ fn json<T: serde::Serialize>(shown: &T) -> String {
         ("format" = inline(Option<schema::DialogForm>), Query, description = "How it is written; `json`, unless said otherwise"),
     ),
     responses(
-        (status = 200, description = "A file with the dialog and its messages", content(
-            (Value = "application/json"), (String = "text/markdown"))),
+        (
+            status = 200,
+            description = "A file with the dialog and its messages",
+            content((DialogExport = "application/json"), (String = "text/markdown")),
+            headers(("content-disposition" = String, description = "What to call the file."))
+        ),
         (status = 404, description = "`dialog_not_found`", body = ErrorBody),
     )
 )]

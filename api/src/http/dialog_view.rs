@@ -89,6 +89,21 @@ pub struct MessageView {
     more: Map<String, Value>,
 }
 
+/// A dialog with all that was said in it, the first said first, as a file has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DialogExport {
+    #[serde(flatten)]
+    dialog: DialogView,
+    messages: Vec<MessageView>,
+}
+
+impl DialogExport {
+    /// The file of a dialog in which nothing is said.
+    pub fn begun(dialog: &Dialog) -> Self {
+        Self { dialog: DialogView::of(dialog), messages: Vec::new() }
+    }
+}
+
 impl MessageView {
     /// How a message is shown.
     pub fn of(message: &Message) -> Self {

@@ -1,7 +1,7 @@
 //! Requests that one can send as they stand, for the document: one at least for every body of JSON.
 //!
 //! Orders of jobs are made of the catalogue, so that they run wherever it does, against the simulator too. Ids and secrets are made up:
-//! such a request is read, and then finds nothing. A test sends each of them, but for those in OpenAI's form.
+//! such a request is read, and then finds nothing. A test sends each of them.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ pub fn of(method: &Method, path: &str) -> Vec<(&'static str, Value)> {
     match (method.as_str(), path) {
         ("POST", "/v1/jobs") => orders(),
         ("POST", "/v1/jobs/quote") => orders().into_iter().take(1).collect(),
+        ("POST", "/v1/chat/completions") => chats(),
         _ => other(method, path).map(|body| ("ordinary", body)).into_iter().collect(),
     }
 }
@@ -58,24 +59,48 @@ fn orders() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// One of each way that a chat is answered.
+fn chats() -> Vec<(&'static str, Value)> {
+    let chat = |question: &str| json!([{ "role": "user", "content": question }]);
+    let look = json!({
+        "type": "function",
+        "function": { "name": "look_up", "parameters": { "type": "object", "properties": { "animal": { "type": "string" } } } },
+    });
+    vec![
+        ("whole", json!({ "model": "gpt-4o", "messages": chat("Why is the sky blue?") })),
+        (
+            "streamed",
+            json!({
+                "model": "gpt-4o-mini", "messages": chat("Who was Ada Lovelace?"), "stream": true,
+                "stream_options": { "include_usage": true }, "max_completion_tokens": 200,
+            }),
+        ),
+        (
+            "tool",
+            json!({
+                "model": "gpt-4o", "messages": chat("How long do foxes live?"), "tools": [look], "tool_choice": "required",
+            }),
+        ),
+    ]
+}
+
 fn other(method: &Method, path: &str) -> Option<Value> {
     let body = match (method.as_str(), path) {
         ("POST", "/v1/jobs/{id}/retry") => json!({ "max_price": 50_000 }),
         ("POST", "/v1/jobs/{id}/feedback") => {
             json!({ "rating": "dislike", "reason": "the fox looks like a dog" })
         }
-        ("POST", "/v1/chat/completions") => json!({
-            "model": "gpt-4o", "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
-        }),
         ("POST", "/v1/embeddings") => {
             json!({ "model": "text-embedding-3-small", "input": "a fox in the snow" })
         }
         ("POST", "/v1/moderations") => json!({ "input": "a fox in the snow" }),
         ("POST", "/v1/images/generations") => {
-            json!({ "model": "gpt-image-1", "prompt": "a fox in the snow" })
+            json!({ "model": "gpt-image-1", "prompt": "a fox in the snow", "quality": "low" })
         }
         ("POST", "/v1/audio/speech") => json!({ "model": "tts-1", "input": "Good morning", "voice": "nova" }),
-        ("POST", "/v1/videos") => json!({ "model": "sora-2", "prompt": "the fox runs" }),
+        ("POST", "/v1/videos") => {
+            json!({ "model": "sora-2", "prompt": "the fox runs", "seconds": "4", "size": "1280x720" })
+        }
         ("POST", "/v1/videos/{id}/remix") => json!({ "prompt": "the fox stands still" }),
         ("POST", "/v1/dialogs") => json!({ "model": "gpt-4o", "title": "Foxes", "system": "Be brief." }),
         ("PATCH", "/v1/dialogs/{id}") => {

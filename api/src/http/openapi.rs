@@ -76,6 +76,9 @@ const JSON: &str = "application/json";
 /// The header by which a request is known that may become a job.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
+/// The header of those that may be answered with the job itself.
+const PREFER: &str = "Prefer";
+
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     serde_json::to_string(&document()).expect("a document has nothing that JSON cannot say")
 });
@@ -91,7 +94,7 @@ pub struct CallHeaders;
 impl IntoParams for JobHeaders {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let prefer = said(
-            "Prefer",
+            PREFER,
             "`wait=N` holds the answer until the job ends, for at most N seconds, 60 at most; other preferences are passed over.",
             None,
         );
@@ -211,7 +214,11 @@ fn whole(route: Route) -> Operation {
             content.examples = examples::of(&method, path).into_iter().map(example).collect();
         }
     }
-    let told = if makes_jobs(&operation) { OF_JOBS } else { &[] };
+    let told = match (makes_jobs(&operation), takes(&operation, PREFER)) {
+        (true, true) => OF_JOBS,
+        (true, false) => OF_CALLS,
+        (false, _) => &[],
+    };
     for (status, answer) in &mut operation.responses.responses {
         let RefOr::T(answer) = answer else { continue };
         answer.headers.insert(REQUEST_ID.to_string(), RefOr::Ref(reference("RequestId")));
@@ -235,8 +242,12 @@ fn example((name, body): (&'static str, Value)) -> (String, RefOr<Example>) {
 
 /// Whether what it answers to may become a job.
 fn makes_jobs(operation: &Operation) -> bool {
+    takes(operation, IDEMPOTENCY_KEY)
+}
+
+fn takes(operation: &Operation, parameter: &str) -> bool {
     let mut parameters = operation.parameters.iter().flatten();
-    parameters.any(|one| matches!(one, RefOr::T(one) if one.name == IDEMPOTENCY_KEY))
+    parameters.any(|one| matches!(one, RefOr::T(one) if one.name == parameter))
 }
 
 /// With what callers may prove who they are; nothing for what anyone may use.
@@ -348,7 +359,7 @@ fn answer(description: &str, error: &ApiError) -> ResponseBuilder {
 }
 
 /// A reference to one of `headers`.
-fn reference(name: &str) -> Ref {
+pub fn reference(name: &str) -> Ref {
     Ref::new(format!("#/components/headers/{name}"))
 }
 
@@ -375,13 +386,29 @@ const OF_JOBS: &[(&str, &str)] = &[
     ("x-ratelimit-reset-requests", "RequestsReset"),
 ];
 
+/// Headers of an answer that OpenAI's clients get when their job is over.
+const OF_CALLS: &[(&str, &str)] = &[
+    ("x-kiln-job", "KilnJob"),
+    ("idempotent-replayed", "IdempotentReplayed"),
+    ("ratelimit", "RateLimit"),
+    ("ratelimit-policy", "RateLimitPolicy"),
+    ("x-ratelimit-limit-requests", "RequestsLimit"),
+    ("x-ratelimit-remaining-requests", "RequestsRemaining"),
+    ("x-ratelimit-reset-requests", "RequestsReset"),
+];
+
 /// Headers that many answers have.
-fn headers() -> [(&'static str, Header); 11] {
+fn headers() -> [(&'static str, Header); 13] {
     let whole = |about| of_kind(Type::Integer, about);
     let text = |about| of_kind(Type::String, about);
     [
         ("RequestId", text("Name of this request in our logs: yours, if you sent one in this header.")),
         ("Location", text("Where the job is.")),
+        ("KilnJob", text("The id of the job that the call became.")),
+        (
+            "ShouldRetry",
+            text("`false` where the same request would end the same way, whatever the status says."),
+        ),
         ("PreferenceApplied", text("How long the answer might wait: `wait=5`.")),
         ("IdempotentReplayed", text("`true` where this request was answered before with the same job.")),
         ("RetryAfter", whole("Seconds after which to come again.")),

@@ -242,6 +242,7 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_request() {
             speech(json!({ "response_format": "pcm" })),
             (400, "invalid_input", "response_format"),
         ),
+        ("/v1/audio/speech", speech(json!({ "voice": { "id": null } })), (400, "invalid_input", "voice")),
         ("/v1/audio/speech", speech(json!({ "input": "" })), (400, "invalid_input", "input")),
         (
             "/v1/audio/speech",
@@ -265,6 +266,11 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_request() {
         (
             "/v1/videos",
             film(json!({ "input_reference": { "url": "x" } })),
+            (400, "invalid_value", "input_reference"),
+        ),
+        (
+            "/v1/videos",
+            film(json!({ "input_reference": { "image_url": null } })),
             (400, "invalid_value", "input_reference"),
         ),
         (

@@ -4,7 +4,7 @@
 //! same name. One that it does not know is dropped where the answer is as good without it, and refused where it would be another
 //! one. What nobody knows is ignored, as OpenAI's clients expect.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
@@ -83,11 +83,15 @@ impl Sent {
             let message = "the field \"messages\" is missing";
             return Err(OpenAiError::bad_request("missing_field", "messages", message));
         }
-        let is_streamed = self.flag("stream")?;
-        let options = self.0.remove("stream_options").unwrap_or_default();
+        let (is_streamed, tells_usage) = (self.flag("stream")?, self.tells_usage()?);
         let (metadata, dialog) = (self.metadata()?, self.dialog()?);
         if let Some(field) = UNKNOWN.into_iter().find(|field| self.wants(field)) {
             return Err(OpenAiError::unsupported(field, &model.id));
+        }
+        let older = self.0.get(OLD_LIMIT).filter(|_| self.0.contains_key(NEW_LIMIT));
+        if older.is_some_and(|most| !is_whole(most, 1.0..=f64::MAX)) {
+            let message = format!("{OLD_LIMIT} is a whole number, 1 or more");
+            return Err(OpenAiError::bad_request("invalid_type", OLD_LIMIT, message));
         }
         let mut input = Map::new();
         // The newer name, should both be there.
@@ -97,24 +101,22 @@ impl Sent {
             }
         }
         let knows = |field: &str| model.schema["properties"].get(field).is_some();
-        for field in SAME.into_iter().filter(|field| self.wants(field)) {
-            if knows(field) {
-                input.extend(self.0.get(field).map(|value| (field.to_owned(), value.clone())));
-            } else if !is_hint(field) {
-                return Err(OpenAiError::unsupported(field, &model.id));
+        for field in SAME {
+            let Some(value) = self.0.get(field) else { continue };
+            match (self.wants(field), knows(field)) {
+                (true, true) => drop(input.insert(field.to_owned(), value.clone())),
+                (true, false) if !is_hint(field) => return Err(OpenAiError::unsupported(field, &model.id)),
+                // It is passed over, which is no reason for it to be anything at all.
+                _ => check_kind(field, value)?,
             }
         }
-        let tells_usage = options["include_usage"] == true;
         Ok(Asked { input: input.into(), metadata, dialog, is_streamed, tells_usage })
     }
 
     /// Whether a field is there and says something else than what is meant without it.
     fn wants(&self, field: &str) -> bool {
         let Some(value) = self.0.get(field) else { return false };
-        let is_empty =
-            value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
         match field {
-            "messages" => true,
             "frequency_penalty" | "presence_penalty" => value.as_f64() != Some(0.0),
             "n" => value.as_f64() != Some(1.0),
             "logprobs" => *value != false,
@@ -126,7 +128,22 @@ impl Sent {
             "parallel_tool_calls" => *value != true && self.wants("tools"),
             "function_call" => self.wants("functions"),
             "modalities" => !value.as_array().is_some_and(|kinds| kinds.iter().all(|kind| kind == "text")),
-            _ => !is_empty,
+            "stop" | "tools" | "functions" => !value.as_array().is_some_and(Vec::is_empty),
+            "logit_bias" => !value.as_object().is_some_and(Map::is_empty),
+            _ => true,
+        }
+    }
+
+    /// Whether a stream is to end with what was counted.
+    fn tells_usage(&mut self) -> Result<bool, OpenAiError> {
+        let Some(options) = self.0.remove("stream_options") else { return Ok(false) };
+        match options.as_object().map(|options| options.get("include_usage")) {
+            Some(None | Some(Value::Null)) => Ok(false),
+            Some(Some(Value::Bool(said))) => Ok(*said),
+            _ => {
+                let message = "stream_options is an object, and include_usage in it true or false";
+                Err(OpenAiError::bad_request("invalid_type", "stream_options", message))
+            }
         }
     }
 
@@ -162,6 +179,27 @@ impl Sent {
     pub fn limit_name(&self) -> &'static str {
         if self.0.contains_key(NEW_LIMIT) { NEW_LIMIT } else { OLD_LIMIT }
     }
+}
+
+/// Whether a number is a whole one of these.
+fn is_whole(value: &Value, range: RangeInclusive<f64>) -> bool {
+    value.as_f64().is_some_and(|number| number.fract() == 0.0 && range.contains(&number))
+}
+
+/// Refuses what is not of its kind, in a field that the model's schema does not get to see.
+fn check_kind(field: &str, value: &Value) -> Result<(), OpenAiError> {
+    let (is_good, kind) = match field {
+        "seed" => (is_whole(value, f64::MIN..=f64::MAX), "a whole number"),
+        "reasoning_effort" => (value.is_string(), "a word"),
+        "top_logprobs" => (is_whole(value, 0.0..=20.0), "a whole number from 0 to 20"),
+        "tool_choice" => (value.is_string() || value.is_object(), "a word or an object"),
+        "parallel_tool_calls" => (value.is_boolean(), "true or false"),
+        _ => (true, ""),
+    };
+    if is_good {
+        return Ok(());
+    }
+    Err(OpenAiError::bad_request("invalid_type", field, format!("{field} is {kind}")))
 }
 
 /// What a vendor follows as far as it can: an answer without it is as good.
@@ -230,6 +268,15 @@ mod tests {
             ("gpt-4o", json!({ "stream": "yes" }), "stream"),
             ("gpt-4o", json!({ "metadata": { "a": 1 } }), "metadata"),
             ("gpt-4o", json!({ "dialog": "dlg_1" }), "dialog"),
+            ("gpt-4o", json!({ "web_search_options": {} }), "web_search_options"),
+            ("gpt-4o", json!({ "stream_options": true }), "stream_options"),
+            ("gpt-4o", json!({ "stream_options": { "include_usage": 1 } }), "stream_options"),
+            ("gpt-4o", json!({ "max_tokens": "5", "max_completion_tokens": 5 }), "max_tokens"),
+            ("gpt-4o", json!({ "top_logprobs": 21 }), "top_logprobs"),
+            ("gpt-4o", json!({ "tool_choice": 1 }), "tool_choice"),
+            ("gpt-4o", json!({ "parallel_tool_calls": "no" }), "parallel_tool_calls"),
+            ("claude-sonnet", json!({ "seed": "seven" }), "seed"),
+            ("claude-sonnet", json!({ "reasoning_effort": 3 }), "reasoning_effort"),
         ] {
             let error = read(model, fields.clone()).expect_err(param).body();
             assert_eq!(error["error"]["param"], param, "{model} {fields}: {error}");
@@ -245,6 +292,7 @@ mod tests {
         check(json!({}), (false, false));
         check(json!({ "stream": false, "stream_options": null }), (false, false));
         check(json!({ "stream": true }), (true, false));
+        check(json!({ "stream": true, "stream_options": { "include_usage": null } }), (true, false));
         check(json!({ "stream": true, "stream_options": { "include_usage": true } }), (true, true));
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     asked::Sent,
@@ -33,10 +33,15 @@ const TASKS: [&str; 1] = ["text.chat"];
     responses(
         (
             status = 200,
-            description = "As OpenAI has it: whole, or with `stream` as events",
-            content((ChatCompletion = "application/json"), (Value = "text/event-stream"))
+            description = "As OpenAI has it: whole, or with `stream` as events. The data of each is a `chat.completion.chunk`, of \
+                the last one `[DONE]`; should the job fail after the first word, it is an error in its place.",
+            content(
+                (ChatCompletion = "application/json"),
+                (Value = "text/event-stream", example = streamed)
+            )
         ),
         CallFailures,
+        (status = 404, description = "`model_not_found`, `dialog_not_found`", body = ErrorBody),
         (status = 409, description = "`dialog_full`: the dialog holds as many messages as it may", body = ErrorBody),
     )
 )]
@@ -58,4 +63,18 @@ pub async fn create(
     } else {
         run::answer(&ctx, &ordered, |_, job| async move { Ok(completion::whole(&job)) }).await
     }
+}
+
+/// What a stream looks like, for the document of the API.
+fn streamed() -> String {
+    let chunk = |delta: Value, finish_reason: Value| {
+        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason });
+        let chunk = json!({
+            "id": "chatcmpl-01930a1c2f3e7b4a8d5c6e7f8a9b0c1d", "object": "chat.completion.chunk", "created": 1_800_000_000,
+            "model": "gpt-4o", "system_fingerprint": null, "choices": [choice],
+        });
+        format!("data: {chunk}\n\n")
+    };
+    let first = chunk(json!({ "role": "assistant", "content": "Hello" }), Value::Null);
+    first + &chunk(json!({}), json!("stop")) + "data: [DONE]\n\n"
 }

@@ -1,13 +1,10 @@
-//! What requests and answers in OpenAI's form look like, for the document of the API: as much as we read or write ourselves. Fields
-//! beside these may be there, which OpenAI's own reference describes.
+//! What requests and answers in OpenAI's form look like, for the document of the API: as much as we read or write ourselves.
+//!
+//! What stands here is kept: a request that is otherwise is refused, by us or by the model's own schema, which may say less than
+//! stands here and never more. Other fields may be there, which OpenAI's own reference describes. Deliberately absent: fields
+//! that we pass over.
 
-use std::borrow::Cow;
-
-use serde_json::{Value, json};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{RefOr, schema::Schema},
-};
+use serde_json::{Map, Value, json};
 
 macro_rules! described {
     ($($(#[$doc:meta])* $name:ident = $schema:expr;)*) => {
@@ -16,154 +13,78 @@ macro_rules! described {
             #[derive(Debug)]
             pub struct $name;
 
-            impl PartialSchema for $name {
-                fn schema() -> RefOr<Schema> {
+            impl utoipa::PartialSchema for $name {
+                fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
                     serde_json::from_value($schema).expect("a schema")
                 }
             }
 
-            impl ToSchema for $name {
-                fn name() -> Cow<'static, str> {
-                    Cow::Borrowed(stringify!($name))
+            impl utoipa::ToSchema for $name {
+                fn name() -> std::borrow::Cow<'static, str> {
+                    std::borrow::Cow::Borrowed(stringify!($name))
                 }
             }
         )*
 
-        /// All of them as they are written here, and as the document has them.
+        /// All of them: what they are called, what is written of them, and what the document has.
         #[cfg(test)]
-        fn all() -> Vec<(&'static str, Value, RefOr<Schema>)> {
-            vec![$((stringify!($name), $schema, $name::schema())),*]
+        pub fn all() -> Vec<(&'static str, serde_json::Value, serde_json::Value)> {
+            let told = |schema| serde_json::to_value::<utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>>(schema);
+            vec![$((
+                stringify!($name),
+                $schema,
+                told(<$name as utoipa::PartialSchema>::schema()).expect("JSON"),
+            )),*]
         }
     };
 }
 
-described! {
-    /// A chat that is asked for.
-    ChatRequest = object(&["model", "messages"], json!({
-        "model": { "type": "string", "description": "Public name of a model of the task text.chat." },
-        "messages": { "type": "array", "minItems": 1, "items": { "type": "object", "required": ["role"], "properties": {
-            "role": { "type": "string" },
-        } } },
-        "stream": { "type": ["boolean", "null"], "description": "Whether the answer is told word by word." },
-        "metadata": { "type": ["object", "null"], "additionalProperties": { "type": "string" } },
-        "dialog": {
-            "type": ["string", "null"], "pattern": "^dlg_[0-9a-fA-F]{32}$",
-            "description": "A field of ours: the dialog that it goes on in.",
-        },
-    }));
-    /// An answer, whole.
-    ChatCompletion = object(
-        &["id", "object", "created", "model", "choices", "usage", "system_fingerprint"],
-        json!({
-            "id": { "type": "string", "pattern": "^chatcmpl-[0-9a-f]{32}$" },
-            "object": { "type": "string", "pattern": r"^chat\.completion$" },
-            "created": { "type": "integer" },
-            "model": { "type": "string" },
-            "choices": { "type": "array", "minItems": 1, "items": object(
-                &["index", "message", "finish_reason"],
-                json!({
-                    "index": { "type": "integer", "minimum": 0 },
-                    "message": object(&["role", "content", "refusal", "annotations"], json!({
-                        "role": { "type": "string", "pattern": "^assistant$" },
-                        "content": { "type": ["string", "null"] },
-                        "refusal": { "type": ["string", "null"] },
-                        "tool_calls": { "type": "array", "items": { "type": "object" } },
-                        "reasoning_content": { "type": "string" },
-                    })),
-                    "finish_reason": { "type": "string" },
-                }),
-            ) },
-            "usage": {
-                "type": ["object", "null"], "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-                "properties": {
-                    "prompt_tokens": { "type": "integer", "minimum": 0 },
-                    "completion_tokens": { "type": "integer", "minimum": 0 },
-                    "total_tokens": { "type": "integer", "minimum": 0 },
-                },
-            },
-        }),
-    );
-    /// Texts that are to become vectors.
-    EmbeddingRequest = object(&["model", "input"], json!({
-        "model": { "type": "string", "description": "Public name of a model of the task text.embed." },
-        "encoding_format": { "type": ["string", "null"], "pattern": "^(float|base64)$" },
-    }));
-    /// The vectors.
-    Embeddings = object(&["object", "data", "model", "usage"], json!({
-        "object": { "type": "string", "pattern": "^list$" },
-        "data": { "type": "array", "items": object(&["object", "index", "embedding"], json!({
-            "object": { "type": "string", "pattern": "^embedding$" },
-            "index": { "type": "integer", "minimum": 0 },
-        })) },
-        "model": { "type": "string" },
-        "usage": object(&["prompt_tokens", "total_tokens"], json!({
-            "prompt_tokens": { "type": "integer", "minimum": 0 },
-            "total_tokens": { "type": "integer", "minimum": 0 },
-        })),
-    }));
-    /// What was judged.
-    Moderation = object(&["id", "model", "results"], json!({
-        "id": { "type": "string", "pattern": "^modr-[0-9a-f]{32}$" },
-        "model": { "type": "string" },
-        "results": { "type": "array", "items": object(&["flagged", "category_applied_input_types"], json!({
-            "flagged": { "type": "boolean" },
-            "categories": { "type": "object" },
-            "category_scores": { "type": "object" },
-            "category_applied_input_types": { "type": "object" },
-        })) },
-    }));
-    /// Pictures that were made.
-    Images = object(&["created", "data"], json!({
-        "created": { "type": "integer" },
-        "data": { "type": "array", "minItems": 1, "items": { "type": "object", "properties": {
-            "b64_json": { "type": "string" },
-            "url": { "type": "string" },
-        } } },
-    }));
-    /// A film.
-    Video = object(
-        &[
-            "id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "size", "seconds",
-            "prompt", "remixed_from_video_id", "error",
-        ],
-        video(),
-    );
-    /// A page of films.
-    VideoList = object(&["object", "data", "has_more", "first_id", "last_id"], json!({
-        "object": { "type": "string", "pattern": "^list$" },
-        "data": { "type": "array", "items": object(&["id", "object", "model", "status"], video()) },
-        "has_more": { "type": "boolean" },
-        "first_id": { "type": ["string", "null"] },
-        "last_id": { "type": ["string", "null"] },
-    }));
-    /// A film that is gone.
-    VideoDeleted = object(&["id", "object", "deleted"], json!({
-        "id": { "type": "string", "pattern": "^video_[0-9a-f]{32}$" },
-        "object": { "type": "string", "pattern": r"^video\.deleted$" },
-        "deleted": { "type": "boolean" },
-    }));
-}
+mod answers;
+mod requests;
+
+pub use answers::{
+    ChatCompletion, Embeddings, FileContent, Images, Moderation, Transcript, Video, VideoDeleted, VideoList,
+};
+pub use requests::{
+    ChatRequest, EmbeddingRequest, ImageEditForm, ImageRequest, ModerationRequest, SpeechRequest,
+    TranscriptionForm, VideoForm, VideoRemixRequest, VideoRequest,
+};
 
 /// An object that may have other fields.
 fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
-fn video() -> Value {
-    json!({
-        "id": { "type": "string", "pattern": "^video_[0-9a-f]{32}$" },
-        "object": { "type": "string", "pattern": "^video$" },
-        "model": { "type": "string" },
-        "status": { "type": "string", "pattern": "^(queued|in_progress|completed|failed)$" },
-        "progress": { "type": "integer", "minimum": 0, "maximum": 100 },
-        "created_at": { "type": "integer" },
-        "completed_at": { "type": ["integer", "null"] },
-        "expires_at": { "type": ["integer", "null"] },
-        "size": { "type": ["string", "null"] },
-        "seconds": { "type": ["string", "null"] },
-        "prompt": { "type": ["string", "null"] },
-        "remixed_from_video_id": { "type": ["string", "null"] },
-    })
+/// Several properties in one object.
+fn both(mut properties: Value, more: Value) -> Value {
+    if let (Value::Object(properties), Value::Object(more)) = (&mut properties, more) {
+        properties.extend(more);
+    }
+    properties
+}
+
+/// The same value, or null.
+fn or_null(mut schema: Value) -> Value {
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+    }
+    if let Some(forms) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        forms.push(json!({ "type": "null" }));
+    }
+    if let Some(kind) = schema.get_mut("type") {
+        *kind = json!([kind.clone(), "null"]);
+    }
+    schema
+}
+
+/// Properties of a body of JSON: whatever need not be there may be null, which says as much.
+fn null_says_nothing(required: &[&str], properties: &Value) -> Value {
+    let mut told = Map::new();
+    for (name, schema) in properties.as_object().into_iter().flatten() {
+        let is_needed = required.contains(&name.as_str());
+        told.insert(name.clone(), if is_needed { schema.clone() } else { or_null(schema.clone()) });
+    }
+    told.into()
 }
 
 #[cfg(test)]
@@ -172,8 +93,20 @@ mod tests {
 
     #[test]
     fn what_is_written_here_is_in_the_document() {
-        for (name, written, schema) in all() {
-            assert_eq!(serde_json::to_value(schema).expect("JSON"), written, "{name}");
+        for (name, written, told) in answers::all().into_iter().chain(requests::all()) {
+            assert_eq!(told, written, "{name}");
         }
+    }
+
+    #[test]
+    fn what_need_not_be_there_may_be_null() {
+        let properties = json!({
+            "a": { "type": "string" }, "b": { "type": "string", "enum": ["x"] }, "c": { "anyOf": [{ "type": "string" }] },
+        });
+        let expected = json!({
+            "a": { "type": "string" }, "b": { "type": ["string", "null"], "enum": ["x", null] },
+            "c": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
+        });
+        assert_eq!(null_says_nothing(&["a"], &properties), expected);
     }
 }

@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     content::{self, Part},
-    described::Images,
+    described::{ImageEditForm, ImageRequest, Images},
     error::OpenAiError,
     failures::CallFailures,
     fit,
     form::{Form, Wish},
     run, shape,
 };
-use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
+use crate::{ApiError, Ctx, ErrorBody, access::Caller, http::openapi::CallHeaders};
 use shared::{
     account,
     catalog::{Catalog, Model},
@@ -48,10 +48,11 @@ const FIXED: [(&str, &[&str]); 3] =
     post,
     path = "/v1/images/generations",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = ImageRequest),
     responses(
         (status = 200, description = "As OpenAI has it", body = Images),
         CallFailures,
+        (status = 404, description = "`model_not_found`; of a request sent again, `file_not_found`", body = ErrorBody),
     )
 )]
 pub async fn generate(
@@ -68,10 +69,20 @@ pub async fn generate(
     post,
     path = "/v1/images/edits",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object, content_type = "multipart/form-data"),
+    request_body(
+        description = "As OpenAI has it; what is not known is ignored.",
+        content = ImageEditForm,
+        content_type = "multipart/form-data"
+    ),
     responses(
         (status = 200, description = "As OpenAI has it", body = Images),
         CallFailures,
+        (status = 404, description = "`model_not_found`; of a request sent again, `file_not_found`", body = ErrorBody),
+        (
+            status = 413,
+            description = "`request_too_large`, `file_too_large` or `upload_quota_exceeded`",
+            body = ErrorBody
+        ),
     )
 )]
 pub async fn edit(

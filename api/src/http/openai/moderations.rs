@@ -7,7 +7,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    described::Moderation,
+    described::{Moderation, ModerationRequest},
     error::OpenAiError,
     failures::CallFailures,
     fit,
@@ -29,7 +29,7 @@ const MODEL: &str = "omni-moderation-latest";
     post,
     path = "/v1/moderations",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = ModerationRequest),
     responses(
         (status = 200, description = "As OpenAI has it", body = Moderation),
         CallFailures,

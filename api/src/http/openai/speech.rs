@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use super::{
     content,
+    described::{FileContent, SpeechRequest},
     error::OpenAiError,
     failures::CallFailures,
     fit::{self, Names},
     form::{Form, Wish},
     run,
 };
-use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
+use crate::{ApiError, Ctx, ErrorBody, access::Caller, http::openapi::CallHeaders};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/audio/speech";
@@ -28,21 +29,22 @@ const NAMES: Names = &[("input", "text"), ("response_format", "format")];
     post,
     path = "/v1/audio/speech",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = SpeechRequest),
     responses(
         (
             status = 200,
-            description = "The speech",
+            description = "The speech: what its bytes are, whatever was asked for",
             content(
-                (String = "audio/mpeg"),
-                (String = "audio/wav"),
-                (String = "audio/flac"),
-                (String = "audio/aac"),
-                (String = "audio/ogg"),
-                (String = "audio/pcm")
+                (FileContent = "audio/mpeg"),
+                (FileContent = "audio/wav"),
+                (FileContent = "audio/flac"),
+                (FileContent = "audio/aac"),
+                (FileContent = "audio/ogg"),
+                (FileContent = "audio/mp4")
             )
         ),
         CallFailures,
+        (status = 404, description = "`model_not_found`; of a request sent again, `file_not_found`", body = ErrorBody),
     )
 )]
 pub async fn create(
@@ -75,7 +77,8 @@ fn settle(fields: &mut Map<String, Value>) -> Result<(), ApiError> {
         let message = "sound is sent whole here: leave stream_format out";
         return Err(ApiError::bad_request("unsupported_value", "stream_format", message));
     }
-    if let Some(id) = fields.get("voice").and_then(|voice| voice.get("id")).cloned() {
+    let named = fields.get("voice").and_then(|voice| voice.get("id")).filter(|id| !id.is_null());
+    if let Some(id) = named.cloned() {
         fields.insert("voice".to_owned(), id);
     }
     Ok(())
@@ -94,6 +97,10 @@ mod tests {
             settle(&mut fields).expect("a request");
             assert_eq!(fields["voice"], "nova");
         }
+        let nobody = json!({"id": null});
+        let mut fields = Map::from_iter([("voice".to_owned(), nobody.clone())]);
+        settle(&mut fields).expect("the schema refuses it");
+        assert_eq!(fields["voice"], nobody, "and is not told that nothing was said");
     }
 
     #[test]

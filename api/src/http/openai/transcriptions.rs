@@ -11,13 +11,14 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
 use super::{
+    described::{Transcript, TranscriptionForm},
     error::OpenAiError,
     failures::CallFailures,
     fit::{self, Names},
     form::{Form, Wish},
     run, unreadable,
 };
-use crate::{ApiError, Ctx, access::Caller, http::openapi::CallHeaders};
+use crate::{ApiError, Ctx, ErrorBody, access::Caller, http::openapi::CallHeaders};
 
 /// Where it is asked for.
 const PATH: &str = "/v1/audio/transcriptions";
@@ -34,14 +35,23 @@ const DETAILS: [&str; 5] = ["task", "language", "duration", "segments", "words"]
     post,
     path = "/v1/audio/transcriptions",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object, content_type = "multipart/form-data"),
+    request_body(
+        description = "As OpenAI has it; what is not known is ignored.",
+        content = TranscriptionForm,
+        content_type = "multipart/form-data"
+    ),
     responses(
         (
             status = 200,
-            description = "As OpenAI has it",
-            content((Object = "application/json"), (String = "text/plain"))
+            description = "As OpenAI has it: JSON, or with response_format text, srt or vtt the bare text",
+            content((Transcript = "application/json"), (String = "text/plain"))
         ),
         CallFailures,
+        (
+            status = 413,
+            description = "`request_too_large`, `file_too_large` or `upload_quota_exceeded`",
+            body = ErrorBody
+        ),
     )
 )]
 pub async fn create(

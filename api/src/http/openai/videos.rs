@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     content,
-    described::{self, VideoDeleted, VideoList},
+    described::{self, FileContent, VideoDeleted, VideoForm, VideoList, VideoRemixRequest, VideoRequest},
     error::OpenAiError,
     failures::CallFailures,
     fit::{self, Names},
@@ -66,10 +66,23 @@ const LOOKS_MAX: usize = 10;
     post,
     path = "/v1/videos",
     params(CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content((Object = "application/json"), (Object = "multipart/form-data"))),
+    request_body(
+        description = "As OpenAI has it; what is not known is ignored.",
+        content((VideoRequest = "application/json"), (VideoForm = "multipart/form-data"))
+    ),
     responses(
-        (status = 200, description = "As OpenAI has it", body = described::Video),
+        (
+            status = 200,
+            description = "As OpenAI has it",
+            body = described::Video,
+            headers(("openai-poll-after-ms" = u32, description = "When to ask again, unless it is over."))
+        ),
         CallFailures,
+        (
+            status = 413,
+            description = "`request_too_large`, `file_too_large` or `upload_quota_exceeded`",
+            body = ErrorBody
+        ),
     )
 )]
 pub async fn create(
@@ -88,10 +101,17 @@ pub async fn create(
     post,
     path = "/v1/videos/{id}/remix",
     params(("id" = inline(schema::VideoId), Path, description = "Which film"), CallHeaders),
-    request_body(description = "As OpenAI has it; what is not known is ignored.", content = Object),
+    request_body(description = "As OpenAI has it; what is not known is ignored.", content = VideoRemixRequest),
     responses(
-        (status = 200, description = "As OpenAI has it", body = described::Video),
+        (
+            status = 200,
+            description = "As OpenAI has it",
+            body = described::Video,
+            headers(("openai-poll-after-ms" = u32, description = "When to ask again, unless it is over."))
+        ),
         CallFailures,
+        (status = 400, description = "The request is wrong, `video_not_ready` or `remix_unsupported`", body = ErrorBody),
+        (status = 404, description = "`video_not_found`", body = ErrorBody),
     )
 )]
 pub async fn remix(
@@ -112,7 +132,12 @@ pub async fn remix(
     path = "/v1/videos/{id}",
     params(("id" = inline(schema::VideoId), Path, description = "Which film")),
     responses(
-        (status = 200, description = "As OpenAI has it", body = described::Video),
+        (
+            status = 200,
+            description = "As OpenAI has it",
+            body = described::Video,
+            headers(("openai-poll-after-ms" = u32, description = "When to ask again, unless it is over."))
+        ),
         (status = 404, description = "`video_not_found`", body = ErrorBody),
     )
 )]
@@ -198,7 +223,8 @@ async fn page(
         ("variant" = Option<String>, Query, pattern = "^video$", description = "There is only the film itself"),
     ),
     responses(
-        (status = 200, description = "The film", body = String, content_type = "video/mp4"),
+        (status = 200, description = "The film", body = FileContent, content_type = "video/mp4"),
+        (status = 400, description = "`video_not_ready`, or the request is wrong", body = ErrorBody),
         (
             status = 404,
             description = "`video_not_found`, `video_failed`, `file_not_found` or `variant_not_found`",
@@ -326,7 +352,8 @@ fn reference(form: &Form) -> Result<Option<Value>, OpenAiError> {
         return Ok(Some(file));
     }
     let Some(Value::Object(named)) = form.fields.get("input_reference") else { return Ok(None) };
-    match named.get("image_url").or_else(|| named.get("file_id")) {
+    let said = |field: &str| named.get(field).filter(|value| !value.is_null());
+    match said("image_url").or_else(|| said("file_id")) {
         Some(frame) => Ok(Some(frame.clone())),
         None => {
             let message = "input_reference is a file, or an object with image_url or file_id";
@@ -386,7 +413,11 @@ mod tests {
         assert_eq!(found(json!({"input_reference": {"image_url": address}})), Ok(Some(address)));
         assert_eq!(found(json!({"input_reference": {"file_id": "file_1"}})), Ok(Some(json!("file_1"))));
         assert_eq!(found(json!({})), Ok(None));
-        assert_eq!(found(json!({"input_reference": {"url": "x"}})), Err(json!("input_reference")));
+        for nothing in [json!({"url": "x"}), json!({"image_url": null})] {
+            assert_eq!(found(json!({"input_reference": nothing})), Err(json!("input_reference")));
+        }
+        let other = json!({"input_reference": {"image_url": null, "file_id": "file_1"}});
+        assert_eq!(found(other), Ok(Some(json!("file_1"))));
     }
 
     #[test]
