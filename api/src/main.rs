@@ -22,6 +22,9 @@ use shared::{
 };
 use tokio::net::TcpListener;
 
+#[global_allocator]
+static ALLOCATOR: shared::Allocator = shared::Allocator;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start_logging(&config::Telemetry::from_env()?)?;

@@ -21,6 +21,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+#[global_allocator]
+static ALLOCATOR: shared::Allocator = shared::Allocator;
+
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]

@@ -8,6 +8,9 @@ use shared::{
     telemetry, wake::Wakes,
 };
 
+#[global_allocator]
+static ALLOCATOR: shared::Allocator = shared::Allocator;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let logging = config::Telemetry::from_env()?;

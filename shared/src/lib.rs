@@ -37,3 +37,7 @@ pub mod upload;
 pub mod usage;
 pub mod wake;
 pub mod webhook;
+
+/// What the binaries allocate with. Jobs are many small things, made by one thread and forgotten by another, which it does with less
+/// work than the system's allocator.
+pub use mimalloc::MiMalloc as Allocator;

@@ -351,12 +351,9 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     let closed = persist(ctx, || {
         // It ends when it is written: a database that was away must not put the end into a day that is over.
         let at = ctx.clock.now();
-        Box::pin(ctx.writes.close(Closing {
-            fence,
-            verdict: verdict.clone(),
-            begun: begun(ctx, claimed, &verdict),
-            at,
-        }))
+        let begun = begun(ctx, claimed, &verdict);
+        let closing = Closing { fence, verdict: verdict.clone(), begun, at };
+        Box::pin(ctx.writes.close(claimed.account, closing))
     })
     .await;
     ctx.probe.at(Station::Closed);

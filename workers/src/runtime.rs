@@ -154,7 +154,7 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
     tracing::info!(pool = pool.word(), slots, ?providers, ?moderators, "{} worker is ready", pool.word());
     let worker = WorkerBuilder::new(queue.name().as_str())
         .backend(queue)
-        .data(ctx)
+        .data(Arc::new(ctx))
         .data(process.clone())
         .build(handle);
     // apalis waits to be told to stop even when its backend has no more to give.
@@ -171,11 +171,11 @@ pub async fn serve(ctx: Ctx, pool: Medium, slots: usize, process: &Process) -> a
 
 /// What apalis calls for each job. It answers nothing: the job's end is in the database. apalis polls all handlers of a
 /// worker on one task, so each run gets a task of its own, or one core would be all they have.
-async fn handle(work: Work, ctx: Data<Ctx>, process: Data<Process>) -> Result<(), Infallible> {
+async fn handle(work: Work, ctx: Data<Arc<Ctx>>, process: Data<Process>) -> Result<(), Infallible> {
     let job = work.claimed.job();
     let trace = work.claimed.trace().map(|trace| trace.id());
     let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, trace.id = trace);
-    let ctx = Ctx { paying: Paying::default(), ..(*ctx).clone() };
+    let ctx = Ctx { paying: Paying::default(), ..Ctx::clone(&ctx) };
     let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
     match run {
         Ok(ended) => tracing::debug!(job.id = %job, ?ended, "run of {job} over"),

@@ -2,6 +2,9 @@
 
 use shared::job::Medium;
 
+#[global_allocator]
+static ALLOCATOR: shared::Allocator = shared::Allocator;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     workers::runtime::main(Medium::Audio).await
