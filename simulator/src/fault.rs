@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Auth,
     BadInput,
     Fail,
+    Code,
     TaskFail,
     Drop,
     DropBefore,
@@ -70,6 +71,7 @@ pub(crate) const FAULTS: &[(Kind, &str, &str)] = &[
         "fail",
         "HTTP status VALUE (500; without VALUE a 200 with a code at minimax, midjourney, suno, sunoapi)",
     ),
+    (Kind::Code, "code", "kling: the error code VALUE (5000) under a 200; the work is not taken"),
     (
         Kind::TaskFail,
         "task_fail",
@@ -134,6 +136,7 @@ impl Kind {
             | Self::Auth
             | Self::BadInput
             | Self::Fail
+            | Self::Code
             | Self::Drop
             | Self::DropBefore
             | Self::Malformed

@@ -29,7 +29,7 @@ fn picture(format: ImageFormat) -> Vec<u8> {
 }
 
 /// Half a second of silence: 16 kHz, 16 bits, mono.
-fn wav() -> Vec<u8> {
+pub fn wav() -> Vec<u8> {
     let samples = [0_u8; 16_000];
     let length = u32::try_from(samples.len()).expect("short");
     let mut bytes = [&b"RIFF"[..], &(36 + length).to_le_bytes(), b"WAVEfmt ", &16_u32.to_le_bytes()].concat();

@@ -128,6 +128,20 @@ async fn a_vendor_says_no_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn a_no_may_come_under_a_200() {
+    let house = House::open().await;
+    let (status, answer) = house.ask(TEXT, json!({ "prompt": "a fox [[sim:code=1303]]" })).await;
+    assert_eq!((status, &answer["code"], &answer["data"]), (200, &json!(1303), &Value::Null));
+    assert_eq!(house.accepted("fox").await, 0);
+    let poll = house.kling_task("a hen").await;
+    let ordered = json!({ "op": "poll", "contains": "hen", "fault": "code", "times": 1 });
+    house.ask("/control/faults", ordered).await;
+    let (status, answer) = house.look(&poll).await;
+    assert_eq!((status, &answer["code"]), (200, &json!(5000)));
+    assert_eq!(word(&house, &poll).await, "succeed");
+}
+
+#[tokio::test]
 async fn a_task_can_end_badly_and_stays_so() {
     let house = House::open().await;
     for (fault, why) in [("refuse", "risk control"), ("task_fail=no GPU left", "no GPU left")] {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Sim, Simulator, answer, callback,
+    fault::Kind,
     fields::{Complaint, read_json},
     files,
     interference::Trouble,
@@ -130,6 +131,10 @@ pub(crate) async fn costs(Query(query): Query<Map<String, Value>>, headers: Head
 }
 
 async fn accept(sim: &Sim, visit: &Visit, order: Order, root: String) -> Response {
+    if let Some(refusal) = sim.refuse_by_code(visit) {
+        sim.ledger().note(visit, None, false);
+        return refusal;
+    }
     let task = Task::new(sim.tasks.next_id(), visit, order.frame, order.quantity).making(order.makes);
     if sim.tasks.add(task.clone()).await.is_err() {
         sim.ledger().note(visit, None, false);
@@ -157,7 +162,17 @@ const FAILED: &str = "Generation failed, please try again";
 const REFUSED: &str = "Failure to pass the risk control system";
 
 impl Simulator {
+    /// A no that the code in the envelope tells and the status does not.
+    fn refuse_by_code(&self, visit: &Visit) -> Option<Response> {
+        let fault = self.strike(visit, Kind::Code)?;
+        let code = fault.count().and_then(|code| u16::try_from(code).ok()).unwrap_or(5000);
+        Some(error(StatusCode::OK, code, "The code says what is wrong"))
+    }
+
     async fn tell(&self, visit: &Visit, task: Task, root: &str) -> Response {
+        if let Some(refusal) = self.refuse_by_code(visit) {
+            return refusal;
+        }
         let sight = self.look(visit, &task.id).await;
         let task = self.tasks.find(Provider::Kling, &task.id).unwrap_or(task);
         success(&match sight {

@@ -1,7 +1,7 @@
 //! MiniMax Hailuo video, version 1: submit, poll until there is a file id, then ask where the file is. Version 2 is in `v2.rs`.
 //!
 //! HTTP is 200 whatever happens; the truth is in `base_resp`. Only a fault that names a status, or stands for a
-//! proxy, answers otherwise. A callback says how a task ended, in a word of its own.
+//! proxy, answers otherwise. A film has the shape of its first frame. A callback says how a task ended, in a word of its own.
 
 mod v2;
 
@@ -24,6 +24,7 @@ use crate::{
     files,
     interference::Trouble,
     ledger::{Op, Provider, Visit},
+    picture,
     progress::Sight,
     task::{Ending, Task},
     vendors::openai::WRONG_KEY,
@@ -62,6 +63,8 @@ const MODELS: &[&str] = &[
 const PICTURE_MODELS: &[&str] = &["MiniMax-Hailuo-2.3-Fast", "I2V-01", "I2V-01-Director", "I2V-01-live"];
 /// The vendor's limit for a prompt.
 const PROMPT_CHARS_MAX: usize = 2000;
+/// The vendor's limit for a first frame.
+const PICTURE_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// The name of this version's work in the account book.
 const CALL: &str = "video_generation";
 /// A file's id is its task's id further up, so that neither is taken for the other.
@@ -82,7 +85,7 @@ pub(crate) struct FileQuery {
 /// A video order, understood.
 struct Order {
     prompt: String,
-    lines: u32,
+    frame: (u16, u16),
     seconds: u16,
     callback_url: Option<String>,
 }
@@ -98,8 +101,7 @@ pub(crate) async fn submit(State(sim): State<Sim>, headers: HeaderMap, body: Byt
     };
     let visit = Visit::new(Provider::Minimax, Op::Submit, CALL, &order.prompt, None);
     let work = async {
-        let frame = mp4::frame_of(16, 9, order.lines);
-        let task = Task::new(sim.tasks.next_id(), &visit, frame, order.seconds);
+        let task = Task::new(sim.tasks.next_id(), &visit, order.frame, order.seconds);
         if sim.tasks.add(task.clone()).await.is_err() {
             return voice(&Trouble::Broken(None));
         }
@@ -218,17 +220,15 @@ impl Order {
         fields.flag("fast_pretreatment")?;
         fields.flag("aigc_watermark")?;
         let callback_url = fields.optional_text("callback_url", 2048)?.map(str::to_owned);
-        let picture = fields.optional_text("first_frame_image", usize::MAX)?;
-        if let Some(picture) = picture
-            && !["http://", "https://", "data:image/"].iter().any(|start| picture.starts_with(start))
-        {
-            return Err(Complaint::of("first_frame_image", "first_frame_image must be a URL or a data URL"));
-        }
-        if picture.is_none() && PICTURE_MODELS.contains(&model) {
+        let first_frame = match fields.get("first_frame_image") {
+            Some(_) => Some(picture::size(&fields, "first_frame_image", PICTURE_BYTES_MAX)?),
+            None => None,
+        };
+        if first_frame.is_none() && PICTURE_MODELS.contains(&model) {
             return Err(Complaint::of("first_frame_image", format!("{model} needs first_frame_image")));
         }
         let prompt = match fields.optional_text("prompt", PROMPT_CHARS_MAX)? {
-            None if picture.is_some() => "",
+            None if first_frame.is_some() => "",
             _ => fields.text("prompt", PROMPT_CHARS_MAX)?,
         };
         let seconds = match fields.integer("duration", 6..=10)? {
@@ -244,7 +244,9 @@ impl Order {
             }
             named => named.and_then(|named| named.trim_end_matches('P').parse().ok()).unwrap_or(768),
         };
-        Ok(Self { prompt: prompt.to_owned(), lines, seconds, callback_url })
+        let (width, height) = first_frame.unwrap_or((16, 9));
+        let frame = mp4::frame_of(width.into(), height.into(), lines);
+        Ok(Self { prompt: prompt.to_owned(), frame, seconds, callback_url })
     }
 }
 

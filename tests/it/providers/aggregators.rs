@@ -234,6 +234,8 @@ async fn a_task_of_an_aggregator_that_never_ends_expires() {
             assert_eq!(job["status"], "expired", "{vendor} {fault}: {job}");
             assert!(app.now() - began >= TimeDelta::minutes(10), "only the deadline ends it");
             assert_eq!(alice.tokens().await, (10_000, 0));
+            let shown = job.to_string().to_lowercase();
+            assert!(!shown.contains("reticulating"), "a vendor's odd word is not shown: {job}");
         }
     }
     app.finish().await;

@@ -13,7 +13,7 @@ use crate::{
 const ACTION: i64 = 12_000;
 
 /// A job that succeeds.
-async fn succeed(app: &TestApp, alice: &Account, model: &str, input: Value) -> Value {
+pub(super) async fn succeed(app: &TestApp, alice: &Account, model: &str, input: Value) -> Value {
     let id = alice.submit(model, input).await;
     app.drain().await;
     let job = alice.job(id).await;
@@ -22,7 +22,7 @@ async fn succeed(app: &TestApp, alice: &Account, model: &str, input: Value) -> V
 }
 
 /// The input that presses the button with this label.
-fn press(job: &Value, label: &str) -> Value {
+pub(super) fn press(job: &Value, label: &str) -> Value {
     let actions = job["output"]["actions"].as_array().expect("actions");
     let found = actions.iter().find(|action| action["label"] == label);
     let found = found.unwrap_or_else(|| panic!("{label} is not offered: {job}"));

@@ -6,11 +6,14 @@
 mod aggregators;
 mod house;
 mod image;
+mod image_faults;
 mod mj;
+mod mj_faults;
 mod mj_followups;
 mod page;
 mod text;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -39,11 +42,18 @@ fn case(model: &'static str, fault: Value, ends: (&'static str, Option<&'static 
 fn input(model: &str, prompt: &str) -> Value {
     match model {
         "tts-1" => json!({ "text": prompt, "format": "wav" }),
+        "whisper-1" => {
+            let recording = BASE64_STANDARD.encode(crate::files::wav());
+            json!({ "audio": format!("data:audio/wav;base64,{recording}"), "prompt": prompt })
+        }
+        "text-embedding-3-small" => json!({ "input": prompt }),
         _ => json!({ "prompt": prompt }),
     }
 }
 
 const SUCCEEDED: (&str, Option<&str>) = ("succeeded", None);
+/// One model of each kind of answer.
+const EACH: [&str; 6] = ["gpt-4o", "nano-banana", "kling", "hailuo", "tts-1", "whisper-1"];
 
 async fn check_all(cases: Vec<Case>) {
     let app = TestApp::new().await;
@@ -78,7 +88,7 @@ async fn check_all(cases: Vec<Case>) {
 #[tokio::test]
 async fn a_fault_that_passes_is_survived_by_every_vendor() {
     let mut cases = Vec::new();
-    for model in ["gpt-4o", "nano-banana", "kling", "hailuo", "tts-1"] {
+    for model in EACH {
         for fault in [
             json!({ "fault": "rate_limit", "value": "5", "times": 1 }),
             json!({ "fault": "quota", "times": 1 }),
@@ -88,7 +98,7 @@ async fn a_fault_that_passes_is_survived_by_every_vendor() {
             cases.push(case(model, fault, SUCCEEDED, 1));
         }
     }
-    for model in ["gpt-4o", "nano-banana", "kling", "hailuo", "tts-1"] {
+    for model in EACH {
         cases.push(case(model, json!({ "fault": "fail", "op": "submit", "times": 1 }), SUCCEEDED, 1));
     }
     check_all(cases).await;
@@ -97,7 +107,7 @@ async fn a_fault_that_passes_is_survived_by_every_vendor() {
 #[tokio::test]
 async fn a_fault_that_stays_fails_the_job_after_its_tries() {
     let mut cases = Vec::new();
-    for model in ["gpt-4o", "nano-banana", "kling", "hailuo", "tts-1"] {
+    for model in EACH {
         for fault in ["auth", "quota", "rate_limit"] {
             cases.push(case(model, json!({ "fault": fault }), ("failed", Some("provider_unavailable")), 0));
         }
@@ -121,6 +131,7 @@ async fn a_result_that_cannot_be_used_is_never_charged() {
         ("kling", &["empty", "corrupt", "wrong_type", "no_result", "odd"][..]),
         ("hailuo", &["empty", "corrupt", "wrong_type", "no_result", "odd"][..]),
         ("tts-1", &["empty", "corrupt", "wrong_type", "odd"][..]),
+        ("whisper-1", &["empty", "no_result"][..]),
     ] {
         for fault in faults {
             // What is dear is made again once.
@@ -129,11 +140,16 @@ async fn a_result_that_cannot_be_used_is_never_charged() {
             cases.push(case(model, json!({ "fault": fault, "times": 1 }), SUCCEEDED, 2));
         }
     }
+    // Half a sound under a 200 says by its length that it is cut.
+    cases.push(case("tts-1", json!({ "fault": "malformed", "times": 1 }), SUCCEEDED, 2));
+    // A file that is gone however often it is asked for is made again once, as it is dear.
+    cases.push(case("hailuo", json!({ "fault": "purged", "op": "download" }), unusable, 2));
     check_all(cases).await;
 }
 
 #[tokio::test]
 async fn an_answer_that_was_lost_is_followed_by_each_vendors_policy() {
+    let unknown = ("failed", Some("outcome_unknown"));
     check_all(vec![
         // Kling is asked by our reference: found, and not submitted again.
         case("kling", json!({ "fault": "drop", "times": 1 }), SUCCEEDED, 1),
@@ -145,8 +161,18 @@ async fn an_answer_that_was_lost_is_followed_by_each_vendors_policy() {
         case("gpt-4o", json!({ "fault": "drop", "times": 1 }), SUCCEEDED, 2),
         case("nano-banana", json!({ "fault": "drop", "times": 1 }), SUCCEEDED, 2),
         case("tts-1", json!({ "fault": "drop", "times": 1 }), SUCCEEDED, 2),
+        case("tts-1", json!({ "fault": "drop_before", "times": 1 }), SUCCEEDED, 1),
+        case("tts-1", json!({ "fault": "html", "times": 1 }), SUCCEEDED, 1),
+        case("whisper-1", json!({ "fault": "drop", "times": 1 }), SUCCEEDED, 2),
+        case("whisper-1", json!({ "fault": "malformed", "times": 1 }), SUCCEEDED, 2),
+        case("whisper-1", json!({ "fault": "truncated", "times": 1 }), SUCCEEDED, 2),
+        case("whisper-1", json!({ "fault": "drop_before", "times": 1 }), SUCCEEDED, 1),
+        case("whisper-1", json!({ "fault": "html", "times": 1 }), SUCCEEDED, 1),
         // Dear and cannot be asked: never twice.
-        case("hailuo", json!({ "fault": "drop", "times": 1 }), ("failed", Some("outcome_unknown")), 1),
+        case("hailuo", json!({ "fault": "drop", "times": 1 }), unknown, 1),
+        case("hailuo", json!({ "fault": "malformed", "op": "submit", "times": 1 }), unknown, 1),
+        case("hailuo", json!({ "fault": "drop_before", "times": 1 }), unknown, 0),
+        case("hailuo", json!({ "fault": "html", "times": 1 }), unknown, 0),
     ])
     .await;
 }
@@ -199,6 +225,7 @@ async fn a_verdict_of_the_vendor_ends_the_job_at_once() {
             0,
         ),
         case("kling", json!({ "fault": "refuse" }), ("failed", Some("content_refused")), 1),
+        case("whisper-1", json!({ "fault": "refuse" }), ("failed", Some("content_refused")), 0),
     ])
     .await;
 }
@@ -206,16 +233,22 @@ async fn a_verdict_of_the_vendor_ends_the_job_at_once() {
 #[tokio::test]
 async fn a_task_that_never_ends_or_says_what_nobody_knows_expires_and_is_not_charged() {
     let app = TestApp::new().await;
-    for (model, fault) in [
-        ("kling", "never_finish"),
-        ("hailuo", "never_finish"),
-        ("kling", "unknown_status"),
-        ("hailuo", "unknown_status"),
-        ("kling", "purged"),
+    for (model, mut fault) in [
+        ("kling", json!({ "fault": "never_finish" })),
+        ("hailuo", json!({ "fault": "never_finish" })),
+        ("kling", json!({ "fault": "unknown_status" })),
+        ("hailuo", json!({ "fault": "unknown_status" })),
+        ("kling", json!({ "fault": "purged" })),
+        ("hailuo", json!({ "fault": "purged" })),
+        // The task is there and says that it is done, but its file is not to be found.
+        ("hailuo", json!({ "fault": "purged", "op": "file" })),
     ] {
         let alice = app.account(50_000).await;
         let began = app.now();
-        let id = alice.submit(model, json!({ "prompt": format!("[[sim:{fault}]] for {model}") })).await;
+        let prompt = format!("{model} under {fault}");
+        fault["contains"] = json!(prompt);
+        app.simulator.order(fault.clone()).await;
+        let id = alice.submit(model, json!({ "prompt": prompt })).await;
         app.drain().await;
         let job = alice.job(id).await;
         assert_eq!(job["status"], "expired", "{model} {fault}: {job}");

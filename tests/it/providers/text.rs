@@ -263,7 +263,11 @@ async fn an_embedding_or_a_judgement_that_fails_is_never_charged() {
         (once("drop"), 2, ("succeeded", none)),
         (once("malformed"), 2, ("succeeded", none)),
         (once("truncated"), 2, ("succeeded", none)),
+        (once("html"), 1, ("succeeded", none)),
+        (once("drop_before"), 1, ("succeeded", none)),
         (once("rate_limit"), 1, ("succeeded", none)),
+        (once("auth"), 1, ("succeeded", none)),
+        (json!({ "fault": "fail", "value": "503", "times": 1 }), 1, ("succeeded", none)),
         (json!({ "fault": "no_result" }), 5, UNUSABLE),
         (json!({ "fault": "quota" }), 0, UNAVAILABLE),
         (json!({ "fault": "bad_input" }), 0, REJECTED),
@@ -295,14 +299,20 @@ async fn an_embedding_or_a_judgement_that_fails_is_never_charged() {
 #[tokio::test]
 async fn a_text_is_charged_once_wherever_its_worker_dies() {
     let mut app = TestApp::new().await;
-    for model in
-        ["llama-70b", "deepseek", "claude-sonnet", "gemini-pro", "perplexity-sonar", "text-embedding-3-small"]
-    {
+    for model in [
+        "llama-70b",
+        "deepseek",
+        "claude-sonnet",
+        "gemini-pro",
+        "perplexity-sonar",
+        "text-embedding-3-small",
+        "whisper-1",
+        "tts-1",
+    ] {
         for (station, most) in [(Station::Intended, 1), (Station::Answered, 2), (Station::Closing, 2)] {
             let alice = app.account(10_000).await;
             let words = format!("{model} dies at {station:?}");
-            let field = if model.starts_with("text-") { "input" } else { "prompt" };
-            let id = alice.submit(model, json!({ field: words })).await;
+            let id = alice.submit(model, super::input(model, &words)).await;
             assert!(app.drain_crashing_at(station).await, "{station:?} is on the way");
             let job = alice.job(id).await;
             assert_eq!(job["status"], "succeeded", "{words}: {job}");

@@ -1,9 +1,12 @@
 //! Veo, relays of OpenAI's videos, MiniMax H3, Luma by both of its interfaces, and Kling's effects and pictures.
 
 use serde_json::{Value, json};
-use workers::Station;
+use workers::{
+    Station,
+    providers::{Call, ErrorClass},
+};
 
-use super::{SUCCEEDED, case, check_all};
+use super::{SUCCEEDED, case, check_all, house::House};
 use crate::support::{Account, TestApp};
 
 /// Models whose vendor cannot be asked about a lost submit and whose work is dear.
@@ -54,6 +57,9 @@ async fn every_video_model_makes_what_was_asked_for() {
         ),
         ("sora-2", json!({}), (false, 4, 50_000)),
         ("sora-2", json!({ "seconds": 12, "aspect_ratio": "16:9", "image": picture }), (true, 12, 50_000)),
+        ("hailuo", json!({}), (true, 6, 40_000)),
+        // The picture is square, and so is the film that begins with it.
+        ("hailuo", json!({ "image": picture }), (false, 6, 40_000)),
         ("hailuo-h3", json!({}), (true, 5, 120_000)),
         (
             "hailuo-h3",
@@ -292,6 +298,52 @@ async fn an_effect_is_found_again_after_a_lost_answer_and_judged_like_a_video() 
 }
 
 #[tokio::test]
+async fn a_no_of_kling_under_a_200_is_judged_by_its_code() {
+    let house = House::open().await;
+    let kling = house.adapter("kling");
+    for (code, class) in [
+        (1002, ErrorClass::Auth),
+        (1102, ErrorClass::Quota),
+        (1201, ErrorClass::BadInput),
+        (1203, ErrorClass::Auth),
+        (1301, ErrorClass::Refused),
+        (1303, ErrorClass::RateLimited),
+        (5000, ErrorClass::Unavailable),
+        (5002, ErrorClass::Ambiguous),
+        // Nobody knows it, but Kling has said no.
+        (9999, ErrorClass::Unavailable),
+    ] {
+        let input = json!({ "prompt": format!("[[sim:code={code}]]") });
+        let call = Call {
+            key: "simulator:simulated".into(),
+            ..Call::new("video.generate", "kling-v2-5-turbo", input, "job_1-1")
+        };
+        let error = kling.submit(&call).await.expect_err("a no");
+        assert_eq!(error.class, class, "{code}: {error}");
+    }
+    assert_eq!(house.simulator.paid("").await, 0);
+    house.process.finish().await;
+
+    let code = |code: u32| json!({ "fault": "code", "value": code, "times": 1 });
+    let look = |code: u32| json!({ "fault": "code", "op": "poll", "value": code, "times": 2 });
+    check_all(vec![
+        case("kling", code(1201), ("failed", Some("provider_rejected_input")), 0),
+        case("kling", code(1301), ("failed", Some("content_refused")), 0),
+        case("kling", code(1303), SUCCEEDED, 1),
+        case("kling", code(5000), SUCCEEDED, 1),
+        case("kling", code(5002), SUCCEEDED, 1),
+        case("kling", code(9999), SUCCEEDED, 1),
+        case("kling", json!({ "fault": "code", "value": 1002 }), ("failed", Some("provider_unavailable")), 0),
+        case("kling", json!({ "fault": "code", "value": 1102 }), ("failed", Some("provider_unavailable")), 0),
+        // No verdict on a task that is under way.
+        case("kling", look(1002), SUCCEEDED, 1),
+        case("kling", look(1203), SUCCEEDED, 1),
+        case("kling", look(5002), SUCCEEDED, 1),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_never_pays_twice() {
     let mut app = TestApp::new().await;
     let stations = [Station::Intended, Station::Answered, Station::Parked, Station::Saved];
@@ -349,7 +401,7 @@ async fn a_key_is_proved_for_free() {
         assert_eq!(credit.as_deref(), (name == "luma").then_some("123.45 USD"), "{name}");
         let wrong = if name == "kling" { "simulator:wrong" } else { "wrong" };
         let error = desk.check(&wrong.into()).await.expect_err(name);
-        assert_eq!(error.class, workers::providers::ErrorClass::Auth, "{name}: {error}");
+        assert_eq!(error.class, ErrorClass::Auth, "{name}: {error}");
     }
     assert_eq!(app.simulator.paid("").await, 0);
     app.finish().await;

@@ -80,7 +80,15 @@ impl Simulator {
 
     /// Finishes tasks at their n-th poll from now on.
     pub async fn finish_after_polls(&self, polls: u32) {
-        let pace = json!({ "after_polls": polls });
+        self.set_pace(json!({ "after_polls": polls })).await;
+    }
+
+    /// Finishes tasks at once from now on, also those that nobody asks after.
+    pub async fn finish_at_once(&self) {
+        self.set_pace(json!({ "after_seconds": 0.0 })).await;
+    }
+
+    async fn set_pace(&self, pace: Value) {
         self.http.post(format!("{}/control/pace", self.url)).json(&pace).send().await.expect("set the pace");
     }
 }
