@@ -329,5 +329,11 @@ async fn models_are_listed_in_openais_form() {
     let one = alice.get("/v1/models/gpt-image-1").await.json;
     assert_eq!((&one["id"], &one["object"]), (&json!("gpt-image-1"), &json!("model")));
     assert_eq!(alice.get("/v1/models/gpt-0").await.error(), (404, "model_not_found", "model"));
+    for list in ["/v1/models", "/v1/plans"] {
+        for query in ["limit", "after", "colour"] {
+            let refused = alice.get(&format!("{list}?{query}=1")).await;
+            assert_eq!(refused.error(), (400, "unknown_query", query), "{list} comes as a whole");
+        }
+    }
     app.finish().await;
 }
