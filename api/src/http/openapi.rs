@@ -24,7 +24,7 @@ use utoipa::{
     },
 };
 
-use super::{REQUEST_ID, Route, examples, order::IDEMPOTENCY_KEY_LEN, routes};
+use super::{REQUEST_ID, Route, examples, openai, order::IDEMPOTENCY_KEY_LEN, routes};
 use crate::{
     ApiError,
     access::Access,
@@ -50,7 +50,7 @@ const TAGS: &[(&str, &str, &[&str])] = &[
     (
         "OpenAI",
         "The same for OpenAI's own clients: each call is a job, made while the caller waits.",
-        &["/v1/chat/", "/v1/embeddings", "/v1/moderations", "/v1/images/", "/v1/audio/", "/v1/videos"],
+        openai::PATHS,
     ),
     ("Dialogs", "Conversations that jobs and chats go on in.", &["/v1/dialogs"]),
     ("Models", "What can be ordered, with which input, at what price.", &["/v1/models"]),
