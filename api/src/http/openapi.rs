@@ -104,7 +104,7 @@ impl IntoParams for JobHeaders {
 
 impl IntoParams for CallHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.";
+        let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job, whether that has ended or not.";
         let trace =
             "The trace that this is part of, as W3C Trace Context has it; what is none is passed over.";
         vec![

@@ -317,6 +317,23 @@ async fn a_job_that_does_not_succeed_is_told_in_openais_words_and_costs_nothing(
 }
 
 #[tokio::test]
+async fn a_repeat_while_the_first_is_made_waits_for_the_same_job() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let body = json!({ "model": "gpt-4o", "messages": [{ "role": "user", "content": "once" }] });
+    let send =
+        || alice.send(Method::POST, "/v1/chat/completions", &[("Idempotency-Key", "chat-1")], Some(&body));
+    let (first, second) = app.worked(async { tokio::join!(send(), send()) }).await;
+    assert_eq!((first.status, second.status), (StatusCode::OK, StatusCode::OK), "{}", second.json);
+    assert_eq!(first.headers["x-kiln-job"], second.headers["x-kiln-job"]);
+    assert_eq!(first.json, second.json);
+    let replayed = [&first, &second].map(|answer| answer.headers.contains_key("idempotent-replayed"));
+    assert!(replayed[0] != replayed[1], "one of them made it");
+    assert_eq!(alice.tokens().await, (9000, 0), "paid once");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn models_are_listed_in_openais_form() {
     let app = TestApp::new().await;
     let alice = app.account(0).await;
