@@ -301,8 +301,13 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_request() {
         ("/v1/audio/speech", speech(json!({ "voice": "nobody" })), (400, "invalid_input", "voice")),
         (
             "/v1/audio/speech",
-            speech(json!({ "response_format": "pcm" })),
+            speech(json!({ "response_format": "m4a" })),
             (400, "invalid_input", "response_format"),
+        ),
+        (
+            "/v1/audio/speech",
+            speech(json!({ "instructions": "softly" })),
+            (400, "unsupported_parameter", "instructions"),
         ),
         ("/v1/audio/speech", speech(json!({ "voice": { "id": null } })), (400, "invalid_input", "voice")),
         ("/v1/audio/speech", speech(json!({ "input": "" })), (400, "invalid_input", "input")),

@@ -81,7 +81,7 @@ described! {
             "anyOf": [{ "type": "string" }, object(&["id"], json!({ "id": { "type": "string" } }))],
             "description": "Who reads: alloy, ash, coral, echo, fable, nova, onyx, sage or shimmer.",
         },
-        "response_format": { "type": "string", "enum": ["mp3", "wav", "flac", "aac", "opus"], "default": "mp3" },
+        "response_format": { "type": "string", "enum": ["mp3", "wav", "flac", "aac", "opus", "pcm"], "default": "mp3" },
         "speed": { "type": "number", "minimum": 0.25, "maximum": 4 },
         "stream_format": { "type": "string", "enum": ["audio"], "description": "The recording is sent whole." },
     }));
@@ -97,6 +97,7 @@ described! {
             "type": "array", "minItems": 1, "maxItems": 2, "items": { "type": "string", "enum": ["word", "segment"] },
             "description": "What gets times of its own; only with response_format verbose_json.",
         },
+        "chunking_strategy": { "type": "string", "enum": ["auto"] },
         "stream": { "type": "boolean", "enum": [false] },
     }));
     /// A film to be made.
