@@ -40,8 +40,12 @@ const INLINE: &str = "gpt-image";
 const FILES: [&str; 2] = ["image", "mask"];
 
 /// Fields that ask for what cannot be had of a model that does not know them, each with the only values that change nothing.
-const FIXED: [(&str, &[&str]); 3] =
-    [("background", &["auto", "opaque"]), ("output_format", &["png"]), ("stream", &["false"])];
+const FIXED: [(&str, &[&str]); 4] = [
+    ("background", &["auto", "opaque"]),
+    ("output_format", &["png"]),
+    ("output_compression", &["100"]),
+    ("stream", &["false"]),
+];
 
 /// Fields in which `auto` leaves it to the model.
 const LEFT: [&str; 2] = ["quality", "background"];
@@ -387,10 +391,15 @@ mod tests {
         ] {
             assert!(check("gpt-image-1", asked.clone()), "{asked}");
         }
-        for asked in [json!({"background": "transparent"}), json!({"output_format": "webp"})] {
+        for asked in [
+            json!({"background": "transparent"}),
+            json!({"output_format": "webp"}),
+            json!({"output_compression": 50}),
+        ] {
             assert!(!check("dall-e-3", asked.clone()), "{asked}");
         }
-        assert!(check("dall-e-3", json!({"background": "opaque", "output_format": "png"})));
+        let nothing = json!({"background": "opaque", "output_format": "png", "output_compression": 100});
+        assert!(check("dall-e-3", nothing));
         assert!(!check("dall-e-3", json!({"n": 2})));
         assert!(check("dall-e-3", json!({"n": "1"})));
     }
