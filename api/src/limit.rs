@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use axum::{
     extract::{Request, State},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use chrono::TimeDelta;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -60,6 +60,9 @@ impl Limits {
 }
 
 /// Counts requests per network address, in front of every route below `/v1`.
+///
+/// # Errors
+/// 429 when this address has asked often enough for an hour; 503 when the database is away.
 pub async fn requests(State(ctx): State<Ctx>, request: Request, next: Next) -> Result<Response, ApiError> {
     let Some(quota) = ctx.limits.requests.filter(|_| request.uri().path().starts_with("/v1/")) else {
         return Ok(next.run(request).await);
@@ -71,8 +74,7 @@ pub async fn requests(State(ctx): State<Ctx>, request: Request, next: Next) -> R
     }
     let response = next.run(request).await;
     if !counted && response.status() == StatusCode::UNAUTHORIZED {
-        let refused = take(&ctx, "requests", &address(ip), quota, refuse_request).await;
-        return Ok(refused.map_or_else(IntoResponse::into_response, |()| response));
+        take(&ctx, "requests", &address(ip), quota, refuse_request).await?;
     }
     Ok(response)
 }

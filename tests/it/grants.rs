@@ -163,6 +163,38 @@ async fn a_plan_brings_tokens_and_tier_and_takes_both_with_it() {
 }
 
 #[tokio::test]
+async fn plans_are_listed_newest_first_page_by_page() {
+    let app = TestApp::new().await;
+    let admin = operator(&app).await;
+    let (alice, bob) = (app.account(0).await, app.account(0).await);
+    let mut begun = Vec::new();
+    for (account, reference) in [(&alice, "a1"), (&bob, "b1"), (&alice, "a2"), (&alice, "a3")] {
+        let path = format!("/v1/admin/accounts/{}/subscriptions", account.id);
+        let plan = admin.post(&path, json!({ "plan": "week", "reference": reference })).await;
+        assert_eq!(plan.status, StatusCode::CREATED, "{}", plan.json);
+        begun.push(plan.json["id"].clone());
+    }
+    let list = "/v1/billing/subscriptions";
+    let page = alice.get(&format!("{list}?limit=2")).await.json;
+    let ids = |page: &Value| -> Vec<Value> {
+        page["data"].as_array().expect("a list").iter().map(|plan| plan["id"].clone()).collect()
+    };
+    assert_eq!(ids(&page), [begun[3].clone(), begun[2].clone()]);
+    assert_eq!((&page["has_more"], &page["last_id"]), (&json!(true), &begun[2]));
+    let last = begun[2].as_str().expect("an id");
+    let rest = alice.get(&format!("{list}?limit=2&after={last}")).await.json;
+    assert_eq!((ids(&rest), &rest["has_more"]), (vec![begun[0].clone()], &json!(false)), "and none of Bob's");
+    for (query, expected) in [
+        ("limit=101", (400, "invalid_query", "limit")),
+        ("after=grant_1", (400, "invalid_query", "after")),
+        ("before=x", (400, "unknown_query", "before")),
+    ] {
+        assert_eq!(alice.get(&format!("{list}?{query}")).await.error(), expected, "{query}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn everything_is_free_for_a_day_with_the_unlimited_plan() {
     let app = TestApp::new().await;
     let admin = operator(&app).await;

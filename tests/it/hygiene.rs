@@ -115,6 +115,7 @@ async fn a_long_answer_is_compressed_for_whoever_takes_that_and_a_short_one_or_e
     assert_eq!(encoding, "", "events");
     assert_eq!(events.headers()["content-type"], "text/event-stream");
     assert_eq!(events.headers()["cache-control"], "no-store");
+    assert_eq!(events.headers()["x-accel-buffering"], "no");
     drop(events);
     app.drain().await;
     app.finish().await;

@@ -53,6 +53,37 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn openais_clients_are_told_in_their_own_word_whether_address_or_account_asks_too_often() {
+    let app = limited(5, 0).await;
+    let alice = app.account_of_tier("free", 100_000).await;
+    for n in 0..5 {
+        alice.submit("gpt-4o", json!({ "prompt": format!("{n}") })).await;
+    }
+    let chat = async || {
+        let body = json!({ "model": "gpt-4o", "messages": [{ "role": "user", "content": "hi" }] });
+        let sent = [("x-forwarded-for", "1.2.3.4")];
+        alice.send(Method::POST, "/v1/chat/completions", &sent, Some(&body)).await
+    };
+    let word = (429, "rate_limit_exceeded", "none");
+    assert_eq!(chat().await.error(), word, "the account has had the five jobs of its hour");
+    for _ in 0..4 {
+        assert_eq!(change(&alice, "1.2.3.4").await.error().0, 400);
+    }
+    let refused = chat().await;
+    assert_eq!(refused.error(), word, "the address has had its five requests");
+    assert_eq!(refused.json["error"]["type"], "rate_limit_error");
+    for (name, value) in [("retry-after", "720"), ("x-ratelimit-limit-requests", "5")] {
+        assert_eq!(refused.headers[name], value, "{name}");
+    }
+    assert_eq!(change(&alice, "1.2.3.4").await.error(), (429, "rate_limited", "none"), "our own word");
+    let guess = Account { key: "kiln_guess".into(), ..alice.clone() };
+    let look = guess.send(Method::GET, "/v1/videos", &[("x-forwarded-for", "1.2.3.4")], None).await;
+    assert_eq!(look.error(), word, "also whoever guesses keys");
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_limit_holds_over_restarts_and_processes() {
     let app = limited(4, 0).await;
     let alice = app.account(0).await;

@@ -37,6 +37,7 @@ fn at(day: NaiveDate, hour: u32, minute: u32) -> DateTime<Utc> {
 async fn report(of: &Account, query: &str) -> Value {
     let answer = of.get(&format!("/v1/usage?{query}")).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.json);
+    assert_eq!(answer.json["has_more"], false, "a report comes as a whole");
     answer.json
 }
 

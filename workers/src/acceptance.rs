@@ -131,7 +131,10 @@ impl<'a> Ordered<'a> {
         let sides = file.width.zip(file.height).map(|(width, height)| Sides { width, height });
         let seconds = file.duration_seconds;
         match (self.task, sides) {
-            ("image.generate" | "image.edit" | "image.blend", Some(sides)) => self.check_drawn(sides),
+            ("image.generate" | "image.edit" | "image.blend", Some(sides)) => {
+                self.check_format(file.mime_type)?;
+                self.check_drawn(sides)
+            }
             ("image.upscale", Some(sides)) => self.check_enlarged(sides),
             ("image.remove_background", _) if file.mime_type == "image/jpeg" => {
                 Err("a JPEG, which has no transparency".to_owned())
@@ -142,6 +145,13 @@ impl<'a> Ordered<'a> {
                 self.check_film(sides, file.has_sound)
             }
             ("audio.speech" | "audio.music", _) => self.check_sound(seconds),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_format(self, made: &str) -> Result<(), String> {
+        match self.text("output_format") {
+            Some(asked) if made.strip_prefix("image/") != Some(asked) => Err(format!("{made} for {asked}")),
             _ => Ok(()),
         }
     }

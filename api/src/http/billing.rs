@@ -217,25 +217,37 @@ pub fn check_reference(reference: &str) -> Result<(), ApiError> {
 #[utoipa::path(
     get,
     path = "/v1/plans",
-    responses((status = 200, description = "The plans on sale, the cheapest first", body = WholeList<PlanView>))
+    responses(
+        (status = 200, description = "The plans on sale, the cheapest first", body = WholeList<PlanView>),
+        (status = 400, description = "`unknown_query`: there is nothing to ask for", body = ErrorBody),
+    )
 )]
-pub async fn plans(State(ctx): State<Ctx>) -> Result<Json<WholeList<PlanView>>, ApiError> {
+pub async fn plans(State(ctx): State<Ctx>, query: Query) -> Result<Json<WholeList<PlanView>>, ApiError> {
+    query.finish()?;
     let plans = billing::plans(&ctx.db).await?;
     Ok(Json(WholeList::of(plans.into_iter().filter(|plan| plan.on_sale).map(show_plan).collect())))
 }
 
-/// The account's plans, newest first.
+/// A page of the plans that the account has or had, newest first.
 #[utoipa::path(
     get,
     path = "/v1/billing/subscriptions",
-    responses((status = 200, description = "The newest hundred", body = WholeList<SubscriptionView>))
+    params(
+        Paging,
+        ("after" = inline(Option<schema::SubscriptionId>), Query, description = "The `last_id` of the page before"),
+    ),
+    responses((status = 200, description = "A page of plans", body = List<SubscriptionView>))
 )]
 pub async fn subscriptions(
     State(ctx): State<Ctx>,
     Caller(caller): Caller,
-) -> Result<Json<WholeList<SubscriptionView>>, ApiError> {
-    let found = billing::subscriptions(&ctx.db, caller.account).await?;
-    Ok(Json(WholeList::of(found.into_iter().map(SubscriptionView::from).collect())))
+    mut query: Query,
+) -> Result<Json<List<SubscriptionView>>, ApiError> {
+    let limit = page_limit(&mut query)?;
+    let after = query.take::<SubscriptionId>("after")?;
+    query.finish()?;
+    let found = billing::subscriptions(&ctx.db, caller.account, after, limit + 1).await?;
+    Ok(Json(List::of(found, limit, |plan| plan.id, SubscriptionView::from)))
 }
 
 impl From<Subscription> for SubscriptionView {

@@ -9,15 +9,15 @@ use std::convert::Infallible;
 use axum::{
     extract::State,
     response::{
-        Sse,
+        IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
 };
-use futures::{Stream, stream};
+use futures::stream;
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{HEARTBEAT, openai::told::Told, watch::Watch};
+use super::{ACCEL_BUFFERING, HEARTBEAT, openai::told::Told, watch::Watch};
 use crate::{ApiError, Ctx, ErrorBody, access::Caller, request::PathId, schema};
 use shared::{
     id::JobId,
@@ -55,14 +55,16 @@ pub async fn watch(
     Caller(caller): Caller,
     PathId(id): PathId<JobId>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Response, ApiError> {
     let mut watch = Watch::begin(&ctx, caller.account, id);
     let first = watch.look().await?;
     let is_heard = text::is_written(&first.task) && !first.is_final();
     let listener = is_heard.then(|| ctx.audience.join(id, last_place(&headers)));
     let events =
         Events { ctx, watch, listener, told: Told::default(), attempt: 0, next: Some(first), seen: None };
-    Ok(Sse::new(stream::unfold(events, Events::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let events =
+        Sse::new(stream::unfold(events, Events::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    Ok(([(ACCEL_BUFFERING, "no")], events).into_response())
 }
 
 /// Where a client that comes again was; one that names no place begins at the beginning.

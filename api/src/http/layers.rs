@@ -25,7 +25,7 @@ use tower_http::{
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
 
-use super::{REQUEST_ID, answer_panic, telemetry};
+use super::{REQUEST_ID, answer_panic, openai, telemetry};
 use crate::{ApiError, Ctx, limit};
 
 /// Longest name of a request that a caller may give.
@@ -43,7 +43,7 @@ const HTTPS_ONLY: &str = "max-age=31536000";
 /// All that is around the routes.
 pub fn around(routes: Router<Ctx>, ctx: &Ctx) -> Router<Ctx> {
     let routes = routes
-        .layer(middleware::from_fn_with_state(ctx.clone(), limit::requests))
+        .layer(middleware::from_fn_with_state(ctx.clone(), count))
         .layer(middleware::from_fn_with_state(ctx.clone(), admit))
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(compression());
@@ -136,6 +136,13 @@ async fn admit(State(ctx): State<Ctx>, request: Request, next: Next) -> Response
         return refused;
     }
     next.run(request).await
+}
+
+/// Counts addresses. One that asks too often is told so in the words of the path that it asks.
+async fn count(State(ctx): State<Ctx>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let answer = limit::requests(State(ctx), request, next).await;
+    answer.unwrap_or_else(|error| openai::refusal(&path, error))
 }
 
 /// Whether it asks how this process is, which it says until its end.

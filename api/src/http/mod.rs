@@ -92,6 +92,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// How often an answer that takes long shows that it is still coming.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// With `no`, keeps a proxy from gathering events before it sends them on: nginx's word.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Every route, and who may use it.
 fn routes() -> Vec<Route> {
     use Access::{Known, Needs, Person, Public};

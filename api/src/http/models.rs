@@ -5,7 +5,13 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{ApiError, Ctx, ErrorBody, access::Caller, page::WholeList, request::PathId, schema};
+use crate::{
+    ApiError, Ctx, ErrorBody,
+    access::Caller,
+    page::WholeList,
+    request::{PathId, Query},
+    schema,
+};
 use shared::{
     catalog::Model,
     job::Medium,
@@ -62,11 +68,19 @@ pub struct ModelPrice {
 #[utoipa::path(
     get,
     path = "/v1/models",
-    responses((status = 200, description = "The models", body = WholeList<ModelView>))
+    responses(
+        (status = 200, description = "The models", body = WholeList<ModelView>),
+        (status = 400, description = "`unknown_query`: there is nothing to ask for", body = ErrorBody),
+    )
 )]
-pub async fn list(State(ctx): State<Ctx>, Caller(caller): Caller) -> Json<WholeList<ModelView>> {
+pub async fn list(
+    State(ctx): State<Ctx>,
+    Caller(caller): Caller,
+    query: Query,
+) -> Result<Json<WholeList<ModelView>>, ApiError> {
+    query.finish()?;
     let allowed = ctx.catalog.models().iter().filter(|model| caller.may_use(&model.id));
-    Json(WholeList::of(allowed.map(|model| view(&ctx, model)).collect()))
+    Ok(Json(WholeList::of(allowed.map(|model| view(&ctx, model)).collect())))
 }
 
 /// One model the caller may use.

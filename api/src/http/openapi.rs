@@ -24,7 +24,7 @@ use utoipa::{
     },
 };
 
-use super::{REQUEST_ID, Route, examples, order::IDEMPOTENCY_KEY_LEN, routes};
+use super::{REQUEST_ID, Route, examples, openai, order::IDEMPOTENCY_KEY_LEN, routes};
 use crate::{
     ApiError,
     access::Access,
@@ -50,7 +50,7 @@ const TAGS: &[(&str, &str, &[&str])] = &[
     (
         "OpenAI",
         "The same for OpenAI's own clients: each call is a job, made while the caller waits.",
-        &["/v1/chat/", "/v1/embeddings", "/v1/moderations", "/v1/images/", "/v1/audio/", "/v1/videos"],
+        openai::PATHS,
     ),
     ("Dialogs", "Conversations that jobs and chats go on in.", &["/v1/dialogs"]),
     ("Models", "What can be ordered, with which input, at what price.", &["/v1/models"]),
@@ -104,7 +104,7 @@ impl IntoParams for JobHeaders {
 
 impl IntoParams for CallHeaders {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job.";
+        let key = "A name for this request, kept for 24 hours: sent again with it, it is answered with the same job, whether that has ended or not.";
         let trace =
             "The trace that this is part of, as W3C Trace Context has it; what is none is passed over.";
         vec![

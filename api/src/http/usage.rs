@@ -50,6 +50,8 @@ pub struct UsageReport {
     unit: &'static str,
     /// Days in order, anything else by what was charged.
     data: Vec<UsageLine>,
+    /// Always false: a report comes as a whole.
+    has_more: bool,
     /// All of it together.
     totals: UsageQuantities,
 }
@@ -186,6 +188,7 @@ pub async fn report(
                 to: span.to(),
                 unit: "tokens",
                 data: data.collect(),
+                has_more: false,
                 totals: totals.into(),
             };
             Ok(Json(answer).into_response())

@@ -21,6 +21,9 @@ use super::{
     words::{self, LIST_MAX, PerHour},
 };
 
+/// Most plans of an account that are shown with it, the newest.
+const PLANS_MAX: i64 = 100;
+
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub enum Accounts {
@@ -117,10 +120,7 @@ pub struct SetTerms {
 pub async fn run(ctx: &Ctx, asked: Accounts) -> anyhow::Result<Answer> {
     match asked {
         Accounts::List { query, after, limit } => list(ctx, query.as_deref(), after, limit).await,
-        Accounts::Show { account } => {
-            let terms = ctx.account(account).await?;
-            Ok(show(&terms, &billing::subscriptions(&ctx.db, account).await?))
-        }
+        Accounts::Show { account } => show_with_plans(ctx, &ctx.account(account).await?).await,
         Accounts::Open { name, tier, tokens, operator } => open(ctx, &name, &tier, tokens, operator).await,
         Accounts::Set { account, terms } => {
             let new = NewTerms {
@@ -202,7 +202,7 @@ async fn set(ctx: &Ctx, account: AccountId, new: &NewTerms) -> anyhow::Result<An
         TermsError::UnknownPriceGroup => unknown_price_group(new.price_group.as_deref().unwrap_or_default()),
         error @ (TermsError::Operators | TermsError::Db(_)) => error.into(),
     })?;
-    Ok(show(&terms, &billing::subscriptions(&ctx.db, account).await?))
+    show_with_plans(ctx, &terms).await
 }
 
 async fn begin(ctx: &Ctx, account: AccountId, plan: &str, reference: &str) -> anyhow::Result<Answer> {
@@ -217,8 +217,12 @@ async fn begin(ctx: &Ctx, account: AccountId, plan: &str, reference: &str) -> an
             BeginError::Move(error) => grants::refusal(error, account, reference),
         });
     }
-    let terms = ctx.account(account).await?;
-    Ok(show(&terms, &billing::subscriptions(&ctx.db, account).await?))
+    show_with_plans(ctx, &ctx.account(account).await?).await
+}
+
+async fn show_with_plans(ctx: &Ctx, terms: &Terms) -> anyhow::Result<Answer> {
+    let plans = billing::subscriptions(&ctx.db, terms.id, None, PLANS_MAX).await?;
+    Ok(show(terms, &plans))
 }
 
 fn show(terms: &Terms, plans: &[Subscription]) -> Answer {

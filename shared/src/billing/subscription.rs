@@ -83,16 +83,25 @@ pub async fn plans(db: &PgPool) -> Result<Vec<Plan>, sqlx::Error> {
     .await
 }
 
-/// The plans that `account` has or had, newest first.
+/// Up to `limit` plans that `account` has or had, newest first, older than `after` if given.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn subscriptions(db: &PgPool, account: AccountId) -> Result<Vec<Subscription>, sqlx::Error> {
+pub async fn subscriptions(
+    db: &PgPool,
+    account: AccountId,
+    after: Option<SubscriptionId>,
+    limit: i64,
+) -> Result<Vec<Subscription>, sqlx::Error> {
     sqlx::query_as!(
         Subscription,
         r#"select id as "id: _", status, plan, starts_at, ends_at from subscriptions
-           where account_id = $1 order by id desc limit 100"#,
+           where account_id = $1 and id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+           order by id desc
+           limit $3"#,
         account.0,
+        after.map(|id| id.0),
+        limit,
     )
     .fetch_all(db)
     .await

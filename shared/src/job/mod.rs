@@ -45,7 +45,7 @@ pub use lease::{
 };
 pub use order::{Descent, Fallback, Idempotency, Order, Turn, Webhook, Wishes};
 pub use parent::{Parent, parent, parent_id};
-pub use query::{Depth, Filter, Job, depths, files_of, find, list};
+pub use query::{Depth, Filter, Job, depths, files_of, find, list, list_oldest};
 pub use routing::{Routing, Sort};
 pub use sending::{Sending, first_sent};
 pub use submit::{Receipt, SubmitError, Submitted, Submitter, first_of};

@@ -1,6 +1,7 @@
 //! Reading jobs for those who own them.
 //!
-//! The one dynamic question, the list with its filters, is a single static statement: an absent filter is a null.
+//! The one dynamic question, the list with its filters, is a single static statement: an absent filter is a null. From the other end
+//! it is another statement, so that each can walk along the index.
 //! Every question names the account, so another's job is simply not found.
 
 use chrono::{DateTime, Utc};
@@ -140,6 +141,23 @@ pub async fn list(
     )
     .fetch_all(db)
     .await
+}
+
+/// Up to `limit` jobs of `account` and one medium, oldest first, younger than `after` if given.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_oldest(
+    db: &PgPool,
+    account: AccountId,
+    medium: Medium,
+    after: Option<JobId>,
+    limit: i64,
+) -> Result<Vec<Job>, sqlx::Error> {
+    let after = after.map(|job| job.0);
+    sqlx::query_file_as!(Job, "src/job/list_oldest.sql", account.0, medium.word(), after, limit)
+        .fetch_all(db)
+        .await
 }
 
 /// The files of some jobs, in order, each with its job and id.

@@ -6,4 +6,5 @@ pub(crate) mod audio;
 pub(crate) mod mp4;
 pub(crate) mod pattern;
 pub(crate) mod png;
+pub(crate) mod still;
 pub(crate) mod svg;

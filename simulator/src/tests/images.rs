@@ -34,6 +34,29 @@ async fn each_family_answers_in_its_own_way() {
 }
 
 #[tokio::test]
+async fn a_picture_is_a_file_of_the_kind_that_was_ordered_and_may_have_no_background() {
+    let house = House::open().await;
+    for (format, background, expected) in [
+        ("png", "transparent", image::ImageFormat::Png),
+        ("webp", "transparent", image::ImageFormat::WebP),
+        ("webp", "opaque", image::ImageFormat::WebP),
+        ("jpeg", "auto", image::ImageFormat::Jpeg),
+    ] {
+        let order = json!({
+            "model": "gpt-image-2", "prompt": "a fox", "size": "256x128", "output_format": format,
+            "output_compression": 50, "background": background,
+        });
+        let (status, answer) = house.ask(WORDS, order).await;
+        assert_eq!((status, &answer["output_format"]), (200, &json!(format)), "{answer}");
+        let bytes = STANDARD.decode(answer["data"][0]["b64_json"].as_str().unwrap()).unwrap();
+        assert_eq!(image::guess_format(&bytes).unwrap(), expected);
+        let picture = image::load_from_memory(&bytes).unwrap().into_rgba8();
+        let is_clear = picture.get_pixel(0, 0).0[3] == 0;
+        assert_eq!((is_clear, picture.get_pixel(128, 64).0[3]), (background == "transparent", 255));
+    }
+}
+
+#[tokio::test]
 async fn an_odd_picture_is_a_good_one_that_nobody_ordered() {
     let house = House::open().await;
     let order = json!({ "model": "gpt-image-2", "prompt": "a fox [[sim:odd]]", "size": "1024x1024" });
@@ -73,6 +96,12 @@ async fn a_request_is_read_strictly() {
         (json!({ "model": "gpt-image-1", "prompt": "a fox", "quality": "hd" }), 400),
         (json!({ "model": "dall-e-3", "prompt": "a fox", "n": 2 }), 400),
         (json!({ "model": "dall-e-3", "prompt": "a fox", "background": "opaque" }), 400),
+        (json!({ "model": "gpt-image-2", "prompt": "a fox", "output_format": "gif" }), 400),
+        (json!({ "model": "gpt-image-2", "prompt": "a fox", "output_compression": 101 }), 400),
+        (
+            json!({ "model": "gpt-image-2", "prompt": "a fox", "output_format": "jpeg", "background": "transparent" }),
+            400,
+        ),
     ] {
         assert_eq!(house.ask(WORDS, order.clone()).await.0, status, "{order}");
     }

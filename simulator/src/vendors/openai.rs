@@ -32,7 +32,7 @@ use crate::{
 /// For the front page.
 pub(crate) const INDEX: &str = "\
   OpenAI   POST /openai/v1/chat/completions            (stream: true for SSE)
-           POST /openai/v1/images/generations | edits  (png; the second multipart)
+           POST /openai/v1/images/generations | edits  (png, jpeg, webp; the second multipart)
            POST /openai/v1/audio/speech                (mp3, wav, pcm)
            POST /openai/v1/audio/transcriptions        (multipart)
            POST /openai/v1/videos                      (JSON or multipart)

@@ -129,6 +129,48 @@ async fn pictures_come_inside_the_answer_or_as_addresses() {
 }
 
 #[tokio::test]
+async fn a_picture_is_a_file_of_the_kind_that_was_asked_for_and_may_have_no_background() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    let more = json!({ "output_format": "jpeg", "output_compression": 60, "background": "auto" });
+    let body = with(json!({ "model": "gpt-image-1", "prompt": "a fox", "quality": "low" }), more);
+    let drawn = ask(&app, &alice, "/v1/images/generations", body).await;
+    assert_eq!(drawn.status, StatusCode::OK, "{}", drawn.json["error"]);
+    assert_eq!(drawn.json["output_format"], "jpeg");
+    assert_eq!(image::guess_format(&first_picture(&drawn)).expect("a picture"), image::ImageFormat::Jpeg);
+    let job = alice.get("/v1/jobs").await.json["data"][0].clone();
+    assert_eq!(job["output"]["files"][0]["mime_type"], "image/jpeg");
+    let said = |field: &str| job["input"][field].clone();
+    assert_eq!((said("output_compression"), said("background")), (json!(60), Value::Null));
+
+    let form = Form::new()
+        .text("model", "gpt-image-1")
+        .text("prompt", "without the snow")
+        .text("quality", "low")
+        .text("output_format", "webp")
+        .text("output_compression", "80")
+        .text("background", "transparent")
+        .part("image", picture(64, 64));
+    let edited = send(&app, &alice, "/v1/images/edits", form).await;
+    assert_eq!(edited.status, StatusCode::OK, "{}", edited.json["error"]);
+    assert_eq!(
+        (&edited.json["output_format"], &edited.json["background"]),
+        (&json!("webp"), &json!("transparent"))
+    );
+    let bytes = first_picture(&edited);
+    assert_eq!(image::guess_format(&bytes).expect("a picture"), image::ImageFormat::WebP);
+    let picture = image::load_from_memory(&bytes).expect("a picture").into_rgba8();
+    assert_eq!(picture.get_pixel(0, 0).0[3], 0, "nothing is behind it");
+    app.finish().await;
+}
+
+/// The first picture inside an answer.
+fn first_picture(answer: &Answer) -> Vec<u8> {
+    let data = answer.json["data"][0]["b64_json"].as_str().expect("base64");
+    BASE64_STANDARD.decode(data).expect("base64")
+}
+
+#[tokio::test]
 async fn a_picture_is_changed_by_the_model_that_edits() {
     let app = TestApp::new().await;
     let alice = app.account(100_000).await;
@@ -218,8 +260,28 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_request() {
         ("/v1/images/generations", picture(json!({ "stream": true })), (400, "unsupported_value", "stream")),
         (
             "/v1/images/generations",
-            picture(json!({ "background": "transparent" })),
+            json!({ "model": "dall-e-3", "prompt": "x", "background": "transparent" }),
             (400, "unsupported_value", "background"),
+        ),
+        (
+            "/v1/images/generations",
+            json!({ "model": "nano-banana", "prompt": "x", "output_format": "webp" }),
+            (400, "unsupported_value", "output_format"),
+        ),
+        (
+            "/v1/images/generations",
+            picture(json!({ "background": "transparent", "output_format": "jpeg" })),
+            (400, "invalid_value", "background"),
+        ),
+        (
+            "/v1/images/generations",
+            picture(json!({ "output_format": "gif" })),
+            (400, "invalid_input", "output_format"),
+        ),
+        (
+            "/v1/images/generations",
+            picture(json!({ "output_compression": 101 })),
+            (400, "invalid_input", "output_compression"),
         ),
         (
             "/v1/images/generations",
@@ -239,8 +301,13 @@ async fn what_cannot_be_had_is_refused_in_the_words_of_the_request() {
         ("/v1/audio/speech", speech(json!({ "voice": "nobody" })), (400, "invalid_input", "voice")),
         (
             "/v1/audio/speech",
-            speech(json!({ "response_format": "pcm" })),
+            speech(json!({ "response_format": "m4a" })),
             (400, "invalid_input", "response_format"),
+        ),
+        (
+            "/v1/audio/speech",
+            speech(json!({ "instructions": "softly" })),
+            (400, "unsupported_parameter", "instructions"),
         ),
         ("/v1/audio/speech", speech(json!({ "voice": { "id": null } })), (400, "invalid_input", "voice")),
         ("/v1/audio/speech", speech(json!({ "input": "" })), (400, "invalid_input", "input")),
@@ -317,6 +384,23 @@ async fn a_job_that_does_not_succeed_is_told_in_openais_words_and_costs_nothing(
 }
 
 #[tokio::test]
+async fn a_repeat_while_the_first_is_made_waits_for_the_same_job() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    let body = json!({ "model": "gpt-4o", "messages": [{ "role": "user", "content": "once" }] });
+    let send =
+        || alice.send(Method::POST, "/v1/chat/completions", &[("Idempotency-Key", "chat-1")], Some(&body));
+    let (first, second) = app.worked(async { tokio::join!(send(), send()) }).await;
+    assert_eq!((first.status, second.status), (StatusCode::OK, StatusCode::OK), "{}", second.json);
+    assert_eq!(first.headers["x-kiln-job"], second.headers["x-kiln-job"]);
+    assert_eq!(first.json, second.json);
+    let replayed = [&first, &second].map(|answer| answer.headers.contains_key("idempotent-replayed"));
+    assert!(replayed[0] != replayed[1], "one of them made it");
+    assert_eq!(alice.tokens().await, (9000, 0), "paid once");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn models_are_listed_in_openais_form() {
     let app = TestApp::new().await;
     let alice = app.account(0).await;
@@ -329,5 +413,11 @@ async fn models_are_listed_in_openais_form() {
     let one = alice.get("/v1/models/gpt-image-1").await.json;
     assert_eq!((&one["id"], &one["object"]), (&json!("gpt-image-1"), &json!("model")));
     assert_eq!(alice.get("/v1/models/gpt-0").await.error(), (404, "model_not_found", "model"));
+    for list in ["/v1/models", "/v1/plans"] {
+        for query in ["limit", "after", "colour"] {
+            let refused = alice.get(&format!("{list}?{query}=1")).await;
+            assert_eq!(refused.error(), (400, "unknown_query", query), "{list} comes as a whole");
+        }
+    }
     app.finish().await;
 }

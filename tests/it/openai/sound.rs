@@ -24,9 +24,12 @@ fn recording() -> Vec<u8> {
 async fn speech_is_the_sound_and_nothing_around_it() {
     let app = TestApp::new().await;
     let alice = app.account(10_000).await;
-    for (format, kind, start) in [(None, "audio/mpeg", &b"ID3"[..]), (Some("wav"), "audio/wav", &b"RIFF"[..])]
-    {
-        let body = json!({ "model": "tts-1", "voice": { "id": "nova" }, "input": "good morning", "response_format": format, "instructions": "softly" });
+    for (format, kind, start) in [
+        (None, "audio/mpeg", &b"ID3"[..]),
+        (Some("wav"), "audio/wav", &b"RIFF"[..]),
+        (Some("pcm"), "audio/pcm", &b""[..]),
+    ] {
+        let body = json!({ "model": "tts-1", "voice": { "id": "nova" }, "input": "good morning", "response_format": format, "instructions": "" });
         let asked = request(&alice, Method::POST, "/v1/audio/speech").json(&body);
         let response = fetch(&app, asked.header("accept", "application/octet-stream")).await;
         assert_eq!((response.status(), header(&response, "content-type")), (StatusCode::OK, kind));
@@ -38,7 +41,7 @@ async fn speech_is_the_sound_and_nothing_around_it() {
         let job = alice.get(&format!("/v1/jobs/{job}")).await.json;
         assert_eq!((&job["input"]["voice"], &job["input"]["text"]), (&json!("nova"), &json!("good morning")));
     }
-    assert_eq!(alice.tokens().await, (10_000 - 2 * 2000, 0));
+    assert_eq!(alice.tokens().await, (10_000 - 3 * 2000, 0));
     app.finish().await;
 }
 
@@ -80,6 +83,10 @@ async fn a_recording_is_written_down_in_every_form() {
     }
     let odd = transcribe(&app, &alice, &[("response_format", "diarized_json")]).await;
     assert_eq!(odd.error(), (400, "invalid_input", "response_format"), "{}", odd.json);
+    let cut = transcribe(&app, &alice, &[("chunking_strategy[type]", "server_vad")]).await;
+    assert_eq!(cut.error(), (400, "unsupported_value", "chunking_strategy"), "{}", cut.json);
+    let sure = transcribe(&app, &alice, &[("include[]", "logprobs")]).await;
+    assert_eq!(sure.error(), (400, "unsupported_parameter", "include"), "{}", sure.json);
     let untimed = transcribe(&app, &alice, &[("timestamp_granularities[]", "word")]).await;
     assert_eq!(untimed.error(), (400, "invalid_value", "timestamp_granularities"), "{}", untimed.json);
     assert_eq!(uploads(&alice).await, 5, "one for each that was made");

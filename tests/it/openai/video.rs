@@ -159,7 +159,7 @@ async fn a_film_whose_time_is_over_is_shown_without_its_content() {
 }
 
 #[tokio::test]
-async fn films_are_listed_newest_first_page_by_page_and_nothing_else_is() {
+async fn films_are_listed_from_either_end_page_by_page_and_nothing_else_is() {
     let app = TestApp::new().await;
     let alice = app.account(4 * PRICE).await;
     let mut made = Vec::new();
@@ -172,6 +172,11 @@ async fn films_are_listed_newest_first_page_by_page_and_nothing_else_is() {
     let last = page["last_id"].as_str().expect("an id");
     let (rest, page) = ids(&alice, &format!("?limit=2&after={last}")).await;
     assert_eq!((rest, &page["has_more"]), (vec![made[0].clone()], &json!(false)));
+    let (first, page) = ids(&alice, "?limit=2&order=asc").await;
+    assert_eq!((first, &page["has_more"]), (made[..2].to_vec(), &json!(true)));
+    let last = page["last_id"].as_str().expect("an id");
+    let (rest, page) = ids(&alice, &format!("?limit=2&order=asc&after={last}")).await;
+    assert_eq!((rest, &page["has_more"]), (vec![made[2].clone()], &json!(false)));
     for hidden in &made[1..] {
         let gone = alice.send(Method::DELETE, &format!("/v1/videos/{hidden}"), &[], None).await;
         assert_eq!(gone.json["deleted"], true, "{}", gone.json);
@@ -182,7 +187,8 @@ async fn films_are_listed_newest_first_page_by_page_and_nothing_else_is() {
         (vec![made[0].clone()], &json!(false)),
         "those deleted take no room"
     );
-    assert_eq!(alice.get("/v1/videos?order=asc").await.error(), (400, "unsupported_value", "order"));
+    assert_eq!(ids(&alice, "?limit=1&order=asc").await.0, [made[0].clone()]);
+    assert_eq!(alice.get("/v1/videos?order=oldest").await.error(), (400, "invalid_query", "order"));
     assert_eq!(alice.get("/v1/videos?after=job_1").await.error(), (400, "invalid_query", "after"));
     for other in ["video_1".to_owned(), made[0].replace("video_", "job_")] {
         let path = format!("/v1/videos/{other}");

@@ -36,6 +36,7 @@ impl Events {
         }
         assert_eq!(headers["content-type"], "text/event-stream");
         assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["x-accel-buffering"], "no", "no proxy is to gather them");
         Self { response, headers, rest: Vec::new() }
     }
 

@@ -82,6 +82,17 @@ fn a_picture_has_the_size_that_was_asked_for_or_one_like_it() {
 }
 
 #[test]
+fn a_picture_is_a_file_of_the_kind_that_was_asked_for() {
+    let of = |mime_type| Verified { mime_type, ..picture(1024, 1024) };
+    for task in ["image.generate", "image.edit"] {
+        check(task, json!({ "output_format": "webp" }), &of("image/webp"), Ok(()));
+        check(task, json!({ "output_format": "jpeg" }), &of("image/jpeg"), Ok(()));
+        check(task, json!({ "output_format": "jpeg" }), &of("image/png"), Err("image/png for jpeg"));
+        check(task, json!({}), &of("image/webp"), Ok(()));
+    }
+}
+
+#[test]
 fn what_a_model_means_where_nothing_is_said_was_asked_for_as_well() {
     let (schema, input) = (schema(), json!({ "prompt": "a fox" }));
     let wanted = Wanted::new(&schema, &input);

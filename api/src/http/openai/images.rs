@@ -1,8 +1,8 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`: pictures drawn from words, and pictures changed.
 //!
-//! Pictures come as their model makes them, inside the answer or as signed addresses. Deliberately absent: pictures while
-//! they are drawn, other formats than the model's own, and transparent backgrounds: what cannot be had is refused and not
-//! passed over, for a caller would pay for something else.
+//! Pictures come as their model makes them, inside the answer or as signed addresses. Which kind of file that is and what is behind
+//! what is drawn can be said where the model has a choice. Deliberately absent: pictures while they are drawn. What cannot be had is
+//! refused and not passed over, for a caller would pay for something else.
 
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
@@ -39,9 +39,16 @@ const INLINE: &str = "gpt-image";
 /// Files of an edit.
 const FILES: [&str; 2] = ["image", "mask"];
 
-/// Fields that ask for what cannot be had, each with the only values that change nothing.
-const FIXED: [(&str, &[&str]); 3] =
-    [("background", &["auto", "opaque"]), ("output_format", &["png"]), ("stream", &["false"])];
+/// Fields that ask for what cannot be had of a model that does not know them, each with the only values that change nothing.
+const FIXED: [(&str, &[&str]); 4] = [
+    ("background", &["auto", "opaque"]),
+    ("output_format", &["png"]),
+    ("output_compression", &["100"]),
+    ("stream", &["false"]),
+];
+
+/// Fields in which `auto` leaves it to the model.
+const LEFT: [&str; 2] = ["quality", "background"];
 
 /// Draws pictures.
 #[utoipa::path(
@@ -240,7 +247,8 @@ fn name_for(catalog: &Catalog, named: &str, task: &str) -> String {
 /// # Errors
 /// 400 naming the field.
 fn check(model: &Model, fields: &Map<String, Value>) -> Result<(), ApiError> {
-    for (field, accepted) in FIXED {
+    let is_known = |field: &str| model.schema["properties"].get(field).is_some();
+    for (field, accepted) in FIXED.into_iter().filter(|(field, _)| !is_known(field)) {
         let Some(value) = fields.get(field).filter(|value| !value.is_null()) else { continue };
         let word = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if !accepted.contains(&word.as_str()) {
@@ -248,10 +256,14 @@ fn check(model: &Model, fields: &Map<String, Value>) -> Result<(), ApiError> {
             return Err(ApiError::bad_request("unsupported_value", field, message));
         }
     }
+    let says = |field: &str, word: &str| fields.get(field).is_some_and(|value| value == word);
+    if says("background", "transparent") && says("output_format", "jpeg") {
+        let message = "a JPEG has no transparent background: say output_format png or webp";
+        return Err(ApiError::bad_request("invalid_value", "background", message));
+    }
     let is_one = |n: &Value| n.as_u64() == Some(1) || n.as_str().is_some_and(|n| n.trim() == "1");
-    let is_counted = model.schema["properties"].get("n").is_some();
     match fields.get("n").filter(|n| !n.is_null()) {
-        Some(n) if !is_counted && !is_one(n) => {
+        Some(n) if !is_known("n") && !is_one(n) => {
             let message = format!("{} makes one picture at a time", model.id);
             Err(ApiError::bad_request("unsupported_value", "n", message))
         }
@@ -259,9 +271,9 @@ fn check(model: &Model, fields: &Map<String, Value>) -> Result<(), ApiError> {
     }
 }
 
-/// A quality that is left to the model is none.
+/// What is left to the model is not said.
 fn leave_auto(input: &mut Map<String, Value>) {
-    input.retain(|field, value| field != "quality" || value != "auto");
+    input.retain(|field, value| !LEFT.contains(&field.as_str()) || value != "auto");
 }
 
 /// What an answer says beside its pictures, of which `first` is one.
@@ -274,8 +286,10 @@ fn frame(catalog: &Catalog, job: &Job, first: &StoredFile) -> Map<String, Value>
         frame.insert("output_format".to_owned(), json!(format));
     }
     let model = catalog.get(&job.model);
-    if let Some(quality) = model.and_then(|model| model.wanted(&job.input).field("quality")) {
-        frame.insert("quality".to_owned(), quality.clone());
+    for field in LEFT {
+        if let Some(said) = model.and_then(|model| model.wanted(&job.input).field(field)) {
+            frame.insert(field.to_owned(), said.clone());
+        }
     }
     // What others than GPT-image count has other names, which OpenAI's clients do not know.
     let usage = job.output.as_ref().and_then(|output| output.get("usage"));
@@ -364,17 +378,28 @@ mod tests {
             check(catalog.get(named).expect("a model"), &fields(asked.clone())).is_ok()
         };
         for asked in [
-            json!({"background": "transparent"}),
-            json!({"output_format": "webp"}),
+            json!({"background": "transparent", "output_format": "jpeg"}),
             json!({"stream": true}),
             json!({"stream": "true"}),
         ] {
             assert!(!check("gpt-image-1", asked.clone()), "{asked}");
         }
-        for asked in [json!({"background": "auto", "output_format": "png", "stream": false}), json!({"n": 3})]
-        {
+        for asked in [
+            json!({"background": "auto", "output_format": "png", "stream": false}),
+            json!({"background": "transparent", "output_format": "webp"}),
+            json!({"n": 3}),
+        ] {
             assert!(check("gpt-image-1", asked.clone()), "{asked}");
         }
+        for asked in [
+            json!({"background": "transparent"}),
+            json!({"output_format": "webp"}),
+            json!({"output_compression": 50}),
+        ] {
+            assert!(!check("dall-e-3", asked.clone()), "{asked}");
+        }
+        let nothing = json!({"background": "opaque", "output_format": "png", "output_compression": 100});
+        assert!(check("dall-e-3", nothing));
         assert!(!check("dall-e-3", json!({"n": 2})));
         assert!(check("dall-e-3", json!({"n": "1"})));
     }

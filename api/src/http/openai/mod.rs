@@ -28,12 +28,23 @@ pub mod transcriptions;
 mod video;
 pub mod videos;
 
+use axum::response::{IntoResponse, Response};
 use error::OpenAiError;
 use shared::job::Job;
 
 use crate::ApiError;
 
 pub use sent::FORM_BYTES_MAX;
+
+/// What the paths begin with that are asked and answered in OpenAI's words.
+pub const PATHS: &[&str] =
+    &["/v1/chat/", "/v1/embeddings", "/v1/moderations", "/v1/images/", "/v1/audio/", "/v1/videos"];
+
+/// A refusal on the way to `path`, in the words that are spoken there.
+pub fn refusal(path: &str, error: ApiError) -> Response {
+    let is_openais = PATHS.iter().any(|begin| path.starts_with(begin));
+    if is_openais { OpenAiError::from(error).into_response() } else { error.into_response() }
+}
 
 /// The answer where a job ended well and its output is not what its task makes: a fault of ours.
 fn unreadable(job: &Job) -> OpenAiError {

@@ -13,21 +13,18 @@ use axum::response::{
     sse::{Event, KeepAlive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use serde_json::{Value, json};
 
 use super::{completion, error::OpenAiError, run::Ordered, told::Told};
 use crate::{
     Ctx,
-    http::{HEARTBEAT, events::hear, farewell, watch::Watch},
+    http::{ACCEL_BUFFERING, HEARTBEAT, events::hear, farewell, watch::Watch},
 };
 use shared::{
     job::Job,
     text::{Listener, Said},
 };
-
-/// Keeps a proxy from gathering events: nginx's word.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers with events. Until the first word, or a heartbeat's time without one, nothing is sent.
 ///

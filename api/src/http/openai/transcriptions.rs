@@ -1,7 +1,7 @@
 //! `POST /v1/audio/transcriptions`: a recording written down, as JSON, as text or as subtitles.
 //!
 //! The form is part of what is ordered, as subtitles are the vendor's own. Deliberately absent: a transcript while it is
-//! written, and who speaks.
+//! written, how sure each word is, who speaks, and where a recording is cut. Who asks for one of these is refused.
 
 use axum::{
     extract::State,
@@ -18,7 +18,8 @@ use super::{
     form::{Form, Wish},
     run, unreadable,
 };
-use crate::{ApiError, Ctx, ErrorBody, access::Caller, http::openapi::CallHeaders};
+use crate::{Ctx, ErrorBody, access::Caller, http::openapi::CallHeaders};
+use shared::catalog::Model;
 
 /// Where it is asked for.
 const PATH: &str = "/v1/audio/transcriptions";
@@ -26,6 +27,9 @@ const PATH: &str = "/v1/audio/transcriptions";
 const TASK: &str = "audio.transcribe";
 /// Fields that are called otherwise here.
 const NAMES: Names = &[("file", "audio"), ("response_format", "format")];
+
+/// Fields that ask for what no model here tells: how sure it is of each word, and who speaks.
+const UNTOLD: [&str; 3] = ["include", "known_speaker_names", "known_speaker_references"];
 
 /// Fields of an output that tell more of a recording than its words.
 const DETAILS: [&str; 5] = ["task", "language", "duration", "segments", "words"];
@@ -79,7 +83,7 @@ pub async fn create(
 
 fn read<'a>(ctx: &'a Ctx, form: &Form) -> Result<Wish<'a>, OpenAiError> {
     let model = run::model(ctx, fit::named(&form.fields, None)?, &[TASK])?;
-    check(&form.fields)?;
+    check(model, &form.fields)?;
     let mut fields = form.fields.clone();
     if let Some(file) = form.file("file")? {
         fields.insert("file".to_owned(), file);
@@ -134,22 +138,32 @@ fn told(text: &str, usage: Option<&Value>, details: Map<String, Value>) -> Value
 ///
 /// # Errors
 /// 400 naming the field.
-fn check(fields: &Map<String, Value>) -> Result<(), ApiError> {
-    let stream = fields.get("stream").filter(|value| !value.is_null());
-    if stream.is_some_and(|stream| *stream != json!(false) && *stream != json!("false")) {
+fn check(model: &Model, fields: &Map<String, Value>) -> Result<(), OpenAiError> {
+    let said = |field: &str| fields.get(field).filter(|value| !value.is_null());
+    if said("stream").is_some_and(|stream| *stream != json!(false) && *stream != json!("false")) {
         let message = "a transcript is sent whole here: leave stream out";
-        return Err(ApiError::bad_request("unsupported_value", "stream", message));
+        return Err(OpenAiError::bad_request("unsupported_value", "stream", message));
     }
-    let is_timed = fields.get("timestamp_granularities").is_some_and(|value| !value.is_null());
+    if said("chunking_strategy").is_some_and(|strategy| strategy != "auto") {
+        let message = "where a recording is cut is left to the model: say auto, or leave it out";
+        return Err(OpenAiError::bad_request("unsupported_value", "chunking_strategy", message));
+    }
+    let is_empty = |value: &Value| value == "" || value.as_array().is_some_and(Vec::is_empty);
+    if let Some(field) = UNTOLD.into_iter().find(|field| said(field).is_some_and(|value| !is_empty(value))) {
+        return Err(OpenAiError::unsupported(field, &model.id));
+    }
+    let is_timed = said("timestamp_granularities").is_some();
     if is_timed && fields.get("response_format").is_none_or(|form| form != "verbose_json") {
         let message = "timestamp_granularities needs response_format verbose_json";
-        return Err(ApiError::bad_request("invalid_value", "timestamp_granularities", message));
+        return Err(OpenAiError::bad_request("invalid_value", "timestamp_granularities", message));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::catalog::Catalog;
+
     use super::*;
 
     #[test]
@@ -183,8 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_times_without_a_place_for_them_are_refused() {
-        let check = |fields: Value| check(fields.as_object().expect("fields")).is_ok();
+    fn what_no_transcript_tells_and_times_without_a_place_for_them_are_refused() {
+        let catalog = Catalog::load().expect("the catalogue");
+        let model = catalog.get("whisper-1").expect("a model");
+        let check = |fields: Value| check(model, fields.as_object().expect("fields")).is_ok();
+        assert!(!check(json!({"include": ["logprobs"]})) && check(json!({"include": []})));
+        assert!(!check(json!({"known_speaker_names": ["Ada"]})));
+        assert!(!check(json!({"chunking_strategy": {"type": "server_vad"}})));
+        assert!(check(json!({"chunking_strategy": "auto", "include": null})));
         assert!(!check(json!({"stream": true})) && !check(json!({"stream": "true"})));
         assert!(check(json!({"stream": false})) && check(json!({"stream": "false"})));
         assert!(!check(json!({"timestamp_granularities": ["word"]})));

@@ -28,7 +28,7 @@ use crate::{
     access::Caller,
     http::openapi::CallHeaders,
     page::{self, Paging},
-    request::{PathId, Query, page_limit},
+    request::{PathId, Query, page_limit, word},
     schema,
 };
 use shared::{
@@ -150,14 +150,39 @@ pub async fn retrieve(
     Ok(answer(&Video::new(&ctx.catalog, job, file.as_ref())))
 }
 
-/// A page of the account's films, newest first.
+/// In which order films are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+impl Order {
+    /// OpenAI's words.
+    const WORDS: [&str; 2] = ["asc", "desc"];
+
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "asc" => Some(Self::OldestFirst),
+            "desc" => Some(Self::NewestFirst),
+            _ => None,
+        }
+    }
+}
+
+/// A page of the account's films, newest first unless told otherwise.
 #[utoipa::path(
     get,
     path = "/v1/videos",
     params(
         Paging,
         ("after" = inline(Option<schema::VideoId>), Query, description = "The `last_id` of the page before"),
-        ("order" = Option<String>, Query, pattern = "^desc$", description = "Newest first; there is no other"),
+        (
+            "order" = Option<String>,
+            Query,
+            pattern = "^(asc|desc)$",
+            description = "`asc` lists the oldest first, `desc` the newest, and so does a request that does not say"
+        ),
     ),
     responses(
         (status = 200, description = "As OpenAI has it", body = VideoList),
@@ -170,14 +195,8 @@ pub async fn list(
 ) -> Result<Json<Value>, OpenAiError> {
     let limit = page_limit(&mut query)?;
     let after = query.take::<VideoId>("after")?;
-    if query.take::<String>("order")?.is_some_and(|order| order != "desc") {
-        return Err(OpenAiError::bad_request(
-            "unsupported_value",
-            "order",
-            "films are listed newest first: order is desc",
-        ));
-    }
-    let (jobs, has_more) = page(&ctx, caller.account, after.map(|id| id.0), limit).await?;
+    let order = word(&mut query, "order", Order::from_word, &Order::WORDS)?.unwrap_or(Order::NewestFirst);
+    let (jobs, has_more) = page(&ctx, caller.account, order, after.map(|id| id.0), limit).await?;
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     let files = job::files_of(&ctx.db, &ids).await?;
     let show = |job: Job| {
@@ -196,15 +215,21 @@ pub async fn list(
 async fn page(
     ctx: &Ctx,
     account: AccountId,
-    after: Option<JobId>,
+    order: Order,
+    mut after: Option<JobId>,
     limit: i64,
 ) -> Result<(Vec<Job>, bool), ApiError> {
-    let mut filter = Filter { medium: Some(Medium::Video), after, ..Filter::default() };
     let (mut found, mut is_last) = (Vec::new(), false);
     for _ in 0..LOOKS_MAX {
-        let jobs = job::list(&ctx.db, account, &filter, LOOK).await?;
+        let jobs = match order {
+            Order::NewestFirst => {
+                let filter = Filter { medium: Some(Medium::Video), after, ..Filter::default() };
+                job::list(&ctx.db, account, &filter, LOOK).await?
+            }
+            Order::OldestFirst => job::list_oldest(&ctx.db, account, Medium::Video, after, LOOK).await?,
+        };
         is_last = i64::try_from(jobs.len()).is_ok_and(|count| count < LOOK);
-        filter.after = jobs.last().map(|job| job.id).or(filter.after);
+        after = jobs.last().map(|job| job.id).or(after);
         found.extend(jobs.into_iter().filter(video::is_shown));
         if is_last || i64::try_from(found.len()).is_ok_and(|count| count > limit) {
             break;

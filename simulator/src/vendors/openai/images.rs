@@ -1,7 +1,7 @@
 //! OpenAI images: drawn from words, or changed after a picture. Two families with little in common: GPT-image answers in base64 and
 //! counts tokens, dall-e answers in base64 or with an address and counts nothing.
 //!
-//! Only PNG is made here, and nothing is streamed. Variations are absent, as they are from every model that is left.
+//! dall-e makes only PNG here, and nothing is streamed. Variations are absent, as they are from every model that is left.
 
 use axum::{
     body::Bytes,
@@ -10,6 +10,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use image::ImageFormat;
 use serde_json::{Value, json};
 
 use super::images_request::{Family, Order};
@@ -17,7 +18,7 @@ use crate::{
     Sim, Simulator,
     answer::{self, root_url},
     clock,
-    content::png,
+    content::still::Still,
     fault::Kind,
     fields::{Complaint, read_json},
     files,
@@ -82,7 +83,12 @@ impl Simulator {
             let mut image = json!({});
             if order.inline {
                 let seed = task.seed(n);
-                let Ok(picture) = png::draw(seed, self.sized(visit, order.size)).await else {
+                let still = Still {
+                    size: self.sized(visit, order.size),
+                    format: order.format,
+                    is_transparent: order.is_transparent,
+                };
+                let Ok(picture) = still.draw(seed).await else {
                     return openai::voice(&Trouble::Broken(None));
                 };
                 image["b64_json"] = json!(STANDARD.encode(self.spoil_inline(visit, &seed, picture)));
@@ -114,8 +120,14 @@ impl Order {
                 "input_tokens_details": { "text_tokens": words, "image_tokens": pictures },
             });
             body["size"] = json!(format!("{}x{}", self.size.0, self.size.1));
+            let background = if self.is_transparent { "transparent" } else { "opaque" };
+            let format = match self.format {
+                ImageFormat::Jpeg => "jpeg",
+                ImageFormat::WebP => "webp",
+                _ => "png",
+            };
             for (name, value) in
-                [("background", "opaque"), ("output_format", "png"), ("quality", &self.quality)]
+                [("background", background), ("output_format", format), ("quality", &self.quality)]
             {
                 body[name] = json!(value);
             }

@@ -22,6 +22,8 @@ const GPT_QUALITIES: &[&str] = &["auto", "low", "medium", "high"];
 const FIRST_GPT_SIZES: &[&str] = &["auto", "1024x1024", "1536x1024", "1024x1536"];
 const DALLE_SIZES: &[&str] = &["1024x1024", "1792x1024", "1024x1792"];
 const BACKGROUNDS: &[&str] = &["transparent", "opaque", "auto"];
+const FORMATS: &[&str] = &["png", "jpeg", "webp"];
+const PERCENT_MAX: u32 = 100;
 
 /// Two generations of models that share an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub(super) struct Order {
     pub size: (u32, u32),
     pub count: u32,
     pub quality: String,
+    /// PNG, JPEG or WebP.
+    pub format: ImageFormat,
+    /// Whether nothing is behind what is drawn.
+    pub is_transparent: bool,
     /// Whether the pictures come in the answer.
     pub inline: bool,
     /// How many pictures came along.
@@ -72,8 +78,9 @@ impl Order {
             "moderation",
             "user",
         ])?;
-        fields.choice("output_format", &["png"])?;
-        fields.choice("background", BACKGROUNDS)?;
+        let (format, is_transparent) =
+            file_of(fields.choice("output_format", FORMATS)?, fields.choice("background", BACKGROUNDS)?)?;
+        fields.integer("output_compression", 0..=PERCENT_MAX)?;
         fields.choice("moderation", &["auto", "low"])?;
         let quality = fields.choice("quality", GPT_QUALITIES)?.unwrap_or("auto");
         Ok(Self {
@@ -82,6 +89,8 @@ impl Order {
             size: gpt_size(model, fields.optional_text("size", 12)?.unwrap_or("auto"))?,
             count: fields.integer("n", 1..=10)?.unwrap_or(1),
             quality: quality.to_owned(),
+            format,
+            is_transparent,
             inline: true,
             pictures: 0,
             tokens: tokens_of(quality),
@@ -99,6 +108,8 @@ impl Order {
             size: read_size(size).unwrap_or((1024, 1024)),
             count: 1,
             quality: fields.choice("quality", &["standard", "hd"])?.unwrap_or("standard").to_owned(),
+            format: ImageFormat::Png,
+            is_transparent: false,
             inline: fields.choice("response_format", &["url", "b64_json"])? == Some("b64_json"),
             pictures: 0,
             tokens: 0,
@@ -127,8 +138,9 @@ impl Order {
             return Err(Complaint::of("model", format!("{model} edits no pictures")));
         }
         form.choice("input_fidelity", &["high", "low"])?;
-        form.choice("background", BACKGROUNDS)?;
-        form.choice("output_format", &["png"])?;
+        let (format, is_transparent) =
+            file_of(form.choice("output_format", FORMATS)?, form.choice("background", BACKGROUNDS)?)?;
+        form.number("output_compression", 0..=PERCENT_MAX)?;
         let images = [form.pictures("image")?, form.pictures("image[]")?].concat();
         check_images(&images, &form.pictures("mask")?)?;
         let quality = form.choice("quality", GPT_QUALITIES)?.unwrap_or("auto");
@@ -139,6 +151,8 @@ impl Order {
             size: gpt_size(model, form.optional_text("size", 12)?.unwrap_or("auto"))?,
             count: form.number("n", 1..=10)?.unwrap_or(1),
             quality: quality.to_owned(),
+            format,
+            is_transparent,
             inline: true,
             pictures: images.len(),
             tokens: tokens_of(quality),
@@ -154,6 +168,19 @@ fn family_of(model: &str) -> Result<Family, Complaint> {
         return Ok(Family::Dalle);
     }
     Err(Complaint::of("model", format!("the model {model} does not exist")))
+}
+
+/// What kind of file is wanted, and whether nothing is behind what is drawn, which a JPEG cannot say.
+fn file_of(format: Option<&str>, background: Option<&str>) -> Result<(ImageFormat, bool), Complaint> {
+    let is_transparent = background == Some("transparent");
+    match format {
+        Some("jpeg") if is_transparent => {
+            Err(Complaint::of("background", "transparent background is not supported with jpeg"))
+        }
+        Some("jpeg") => Ok((ImageFormat::Jpeg, false)),
+        Some("webp") => Ok((ImageFormat::WebP, is_transparent)),
+        _ => Ok((ImageFormat::Png, is_transparent)),
+    }
 }
 
 /// What the vendor's price list comes to for a square picture.

@@ -21,6 +21,10 @@ use crate::providers::{
 const DEFAULT_SIZE: &str = "1024x1024";
 const DEFAULT_QUALITY: &str = "medium";
 
+/// Fields of one family that are passed on as they are. Of the backgrounds, `transparent` is a preview at gpt-image-2.
+const DALLE: &[&str] = &["style"];
+const GPT_IMAGE: &[&str] = &["output_format", "output_compression", "background"];
+
 /// Has pictures drawn.
 pub async fn generate(openai: &OpenAi, call: &Call) -> Result<Artifacts, ProviderError> {
     let body = Value::Object(drawing(call)?);
@@ -54,8 +58,11 @@ fn drawing(call: &Call) -> Result<Map<String, Value>, ProviderError> {
     }
     if is_dalle {
         body.insert("response_format".to_owned(), json!("b64_json"));
-        if let Some(style) = call.text("style") {
-            body.insert("style".to_owned(), json!(style));
+    }
+    let own = if is_dalle { DALLE } else { GPT_IMAGE };
+    for field in own {
+        if let Some(value) = call.input.get(*field).filter(|value| !value.is_null()) {
+            body.insert((*field).to_owned(), value.clone());
         }
     }
     Ok(body)
@@ -171,6 +178,29 @@ mod tests {
             "gpt-image-2",
             json!({ "prompt": "a fox" }),
             json!({ "model": "gpt-image-2", "prompt": "a fox", "quality": "medium", "size": "1024x1024" }),
+        );
+    }
+
+    #[test]
+    fn the_kind_of_file_and_the_background_are_told_to_the_family_that_has_a_choice() {
+        let input = json!({
+            "prompt": "a fox", "output_format": "webp", "output_compression": 40, "background": "transparent",
+        });
+        check_request(
+            "gpt-image-2",
+            input.clone(),
+            json!({
+                "model": "gpt-image-2", "prompt": "a fox", "quality": "medium", "size": "1024x1024",
+                "output_format": "webp", "output_compression": 40, "background": "transparent",
+            }),
+        );
+        check_request(
+            "dall-e-3",
+            input,
+            json!({
+                "model": "dall-e-3", "prompt": "a fox", "quality": "standard", "size": "1024x1024",
+                "response_format": "b64_json",
+            }),
         );
     }
 

@@ -86,6 +86,7 @@ described! {
         } } },
         "size": { "type": "string", "pattern": "^[0-9]+x[0-9]+$" },
         "output_format": { "type": "string", "description": "Such as png." },
+        "background": { "type": "string", "description": "As it was asked for." },
         "quality": { "type": "string" },
         "usage": { "type": "object", "description": "What GPT-image has counted." },
     }));

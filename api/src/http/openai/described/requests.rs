@@ -81,7 +81,7 @@ described! {
             "anyOf": [{ "type": "string" }, object(&["id"], json!({ "id": { "type": "string" } }))],
             "description": "Who reads: alloy, ash, coral, echo, fable, nova, onyx, sage or shimmer.",
         },
-        "response_format": { "type": "string", "enum": ["mp3", "wav", "flac", "aac", "opus"], "default": "mp3" },
+        "response_format": { "type": "string", "enum": ["mp3", "wav", "flac", "aac", "opus", "pcm"], "default": "mp3" },
         "speed": { "type": "number", "minimum": 0.25, "maximum": 4 },
         "stream_format": { "type": "string", "enum": ["audio"], "description": "The recording is sent whole." },
     }));
@@ -97,6 +97,7 @@ described! {
             "type": "array", "minItems": 1, "maxItems": 2, "items": { "type": "string", "enum": ["word", "segment"] },
             "description": "What gets times of its own; only with response_format verbose_json.",
         },
+        "chunking_strategy": { "type": "string", "enum": ["auto"] },
         "stream": { "type": "boolean", "enum": [false] },
     }));
     /// A film to be made.
@@ -146,8 +147,9 @@ fn picture() -> Value {
         "size": { "type": "string", "pattern": "^(auto|[0-9]{2,5}x[0-9]{2,5})$", "description": "Such as 1024x1024; the model knows which there are." },
         "quality": { "type": "string", "maxLength": 20, "description": "auto, or a word of the model's." },
         "response_format": { "type": "string", "enum": ["b64_json", "url"], "description": "GPT-image's pictures come inside the answer and others as addresses, unless said otherwise." },
-        "background": { "type": "string", "enum": ["auto", "opaque"] },
-        "output_format": { "type": "string", "enum": ["png"] },
+        "background": { "type": "string", "enum": ["auto", "opaque", "transparent"], "description": "transparent where the model can, and not with jpeg." },
+        "output_format": { "type": "string", "enum": ["png", "jpeg", "webp"], "description": "png, unless said otherwise and where the model can." },
+        "output_compression": { "type": "integer", "minimum": 0, "maximum": 100, "description": "Quality of a JPEG or WebP in percent." },
         "stream": { "type": "boolean", "enum": [false] },
     })
 }
@@ -203,6 +205,11 @@ mod tests {
             (&chat["properties"]["messages"]["items"], &gpt.schema["properties"]["messages"]["items"]);
         assert_eq!(told["properties"]["role"]["enum"], kept["properties"]["role"]["enum"]);
 
+        let (picture, drawn) = (written("ImageRequest"), model("gpt-image-1"));
+        for field in ["background", "output_format"] {
+            check(&picture, field, drawn, field, &["enum"]);
+        }
+        check(&picture, "output_compression", drawn, "output_compression", &["minimum", "maximum"]);
         let speech = written("SpeechRequest");
         check(&speech, "input", model("tts-1"), "text", &["minLength", "maxLength"]);
         check(&speech, "response_format", model("tts-1"), "format", &["enum", "default"]);
