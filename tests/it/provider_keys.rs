@@ -12,7 +12,7 @@ use shared::{
 use sqlx::AssertSqlSafe;
 use workers::{checkup, keychain::Choice};
 
-use crate::support::{TestApp, scalar};
+use crate::support::{TestApp, eventually, scalar};
 
 const OPERATOR: By = By::hand(Who::CommandLine);
 
@@ -171,6 +171,65 @@ async fn a_key_that_is_refused_is_switched_off_and_operators_are_told() {
     assert!(provider::disable(&app.db, wrong, &OPERATOR, app.now()).await.expect("switch off"));
     let change = provider::record(&app.db, wrong, &works, app.now()).await.expect("write down");
     assert!(!change.was_enabled);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_asked_about_is_switched_off_after_five_refusals_in_a_row() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    without_environment(&app, "perplexity").await;
+    let key = add(&app, "perplexity", "wrong", "pplx-wrong", terms(1, Limits::default())).await;
+    app.simulator.order(json!({ "provider": "perplexity", "fault": "auth", "contains": "refused" })).await;
+    for n in 1..=5 {
+        let found = provider::find(&app.db, key).await.expect("look").expect("the key");
+        assert!(found.disabled_at.is_none(), "not before the refusal of number {n}: {found:?}");
+        alice.submit("perplexity-sonar", json!({ "prompt": format!("refused {n}") })).await;
+        // All that are open meet the same refusal, or its rest.
+        app.run_due().await;
+        checkup::run(&app.worker).await.expect("ask");
+        app.clock.advance(TimeDelta::minutes(20));
+    }
+    // The process asks by itself as well, and may have been the first to find it due.
+    eventually("operators are told", async || {
+        let told: i64 = scalar(&app.db, "select count(*) from mails where kind = 'provider_key'").await;
+        told == 1
+    })
+    .await;
+    let found = provider::find(&app.db, key).await.expect("look").expect("the key");
+    assert_eq!(found.disabled_at.and(found.disabled_why).as_deref(), Some("refused 5 times in a row"));
+    app.worker.keychain.refresh().await.expect("read the keys");
+    assert!(matches!(app.worker.keychain.choose("perplexity", "perplexity/sonar"), Choice::None));
+
+    assert!(provider::enable(&app.db, key, &OPERATOR, app.now()).await.expect("switch on"));
+    let change = provider::record(&app.db, key, &provider::Finding::NoQuestion, app.now()).await;
+    assert_eq!(change.expect("write down"), provider::Change::default(), "counted anew");
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_submit_that_is_taken_ends_the_row_of_refusals() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    without_environment(&app, "perplexity").await;
+    let key = add(&app, "perplexity", "fickle", "pplx-fickle", terms(1, Limits::default())).await;
+    checkup::run(&app.worker).await.expect("ask");
+    let refused = async |times: usize| {
+        for _ in 0..times {
+            provider::refused(&app.db, key, app.now()).await.expect("count");
+            app.clock.advance(TimeDelta::minutes(20));
+        }
+        let change = provider::record(&app.db, key, &provider::Finding::NoQuestion, app.now()).await;
+        change.expect("write down").was_disabled
+    };
+    assert!(!refused(4).await);
+    app.worker.keychain.refresh().await.expect("read the keys");
+    let job = alice.submit("perplexity-sonar", json!({ "prompt": "a fox" })).await;
+    app.drain().await;
+    assert_eq!(alice.job(job).await["status"], "succeeded", "nothing rests by the count");
+    assert!(!refused(4).await, "four after the one that was taken");
+    assert!(refused(1).await, "five in a row");
     app.finish().await;
 }
 

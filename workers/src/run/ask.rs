@@ -174,6 +174,9 @@ pub(super) async fn submit(
         None => desk.timed("submit", provider.submit(&call)).await,
     };
     ctx.probe.at(Station::Answered);
+    if let (Some(key), Ok(_)) = (&desk.key, &answer) {
+        ctx.keychain.accepted(key).await;
+    }
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, Made { artifacts, source, began, task: None }).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
