@@ -12,7 +12,7 @@ use crate::{
     run::Entry,
 };
 use shared::{
-    job::{Claimed, Output},
+    job::{Checkpoint, Claimed, Output},
     provider::Cause,
 };
 
@@ -54,6 +54,18 @@ pub async fn submit(ctx: &Ctx, claimed: &Claimed, entry: &Entry, error: &Provide
 /// Asking for a task failed. Only a verdict says something of the route: one look that fails is made good by the next.
 pub fn task(ctx: &Ctx, claimed: &Claimed, error: &ProviderError) {
     if matches!(error.class, ErrorClass::Failed | ErrorClass::Broken) {
+        ctx.health.failed(&claimed.provider, &claimed.upstream_model);
+    }
+}
+
+/// A job's time was over while its task was under way. That counts if the provider had at least half of the time that the model is
+/// given: a job that came there late, or that its owner gave less, says nothing of it. Nor does one whose result was made and is
+/// not here, as below.
+pub fn overdue(ctx: &Ctx, claimed: &Claimed) {
+    let Ok(Some(Checkpoint::Pending { misses, .. })) = &claimed.checkpoint else { return };
+    let (Some(model), Some(begun)) = (ctx.catalog.get(&claimed.model), claimed.begun_at) else { return };
+    let had = (ctx.clock.now() - begun).to_std().unwrap_or_default();
+    if misses.undelivered == 0 && had >= model.deadline / 2 {
         ctx.health.failed(&claimed.provider, &claimed.upstream_model);
     }
 }

@@ -133,7 +133,11 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
 
 /// Ends a job because its deadline has come.
 pub async fn expire(ctx: &Ctx, claimed: &Claimed) -> Ended {
-    close(ctx, claimed, Verdict::Expired).await
+    let ended = close(ctx, claimed, Verdict::Expired).await;
+    if ended == Ended::Closed {
+        blame::overdue(ctx, claimed);
+    }
+    ended
 }
 
 /// From the checkpoint to an outcome.
@@ -277,7 +281,9 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
         }
         Outcome::Fail(error) | Outcome::Stop(error) => close(ctx, claimed, Verdict::Failed(error)).await,
         Outcome::Wait(pause) => {
-            let parking = Parking { lease: claimed.lease, pause, at };
+            // At its deadline a job is ended by a worker, which knows what it waited for.
+            let until = if at < claimed.deadline { pause.until.min(claimed.deadline) } else { pause.until };
+            let parking = Parking { lease: claimed.lease, pause: Pause { until, ..pause }, at };
             let parked = persist(ctx, || Box::pin(ctx.writes.park(parking.clone()))).await;
             ctx.probe.at(Station::Parked);
             paused(parked)
