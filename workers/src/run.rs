@@ -276,7 +276,6 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     match outcome {
         Outcome::Done(output) => {
             let Bill { charge, metered, cost_usd } = bill::draw_up(ctx, claimed, &output).await;
-            count_cost(claimed, cost_usd);
             close(ctx, claimed, Verdict::Succeeded { output, charge, metered, cost_usd }).await
         }
         Outcome::Fail(error) | Outcome::Stop(error) => close(ctx, claimed, Verdict::Failed(error)).await,
@@ -295,7 +294,12 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     }
 }
 
-/// In millionths of a dollar: counters are whole.
+/// Whether an attempt is open at the provider, from before this run or begun by it.
+fn is_under_way(ctx: &Ctx, claimed: &Claimed) -> bool {
+    ctx.paying.is_set() || !matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. })))
+}
+
+/// Counts what an attempt cost, once it is written that it has ended. In millionths of a dollar: counters are whole.
 fn count_cost(claimed: &Claimed, cost_usd: Decimal) {
     let micros = u64::try_from((cost_usd * Decimal::from(1_000_000)).round()).unwrap_or(0);
     let labels = [("provider", claimed.provider.clone()), ("model", claimed.model.clone())];
@@ -304,6 +308,7 @@ fn count_cost(claimed: &Claimed, cost_usd: Decimal) {
 
 async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way: Option<Way>) -> Ended {
     let why = format!("{}: {}", error.code, error.message);
+    let ends_attempt = pause.resume == Resume::Anew && is_under_way(ctx, claimed);
     tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, ?way, "job {} will be tried again", claimed.job());
     let failure = Failure {
         lease: claimed.lease,
@@ -314,7 +319,11 @@ async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way
         spends_try: !matches!(way, Some(Way::Around(_))),
         at: ctx.clock.now(),
     };
-    paused(persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await)
+    let written = persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await;
+    if written && ends_attempt {
+        count_cost(claimed, if error.may_be_billed { claimed.cost_usd } else { Decimal::ZERO });
+    }
+    paused(written)
 }
 
 /// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and one of the
@@ -368,6 +377,9 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     ctx.probe.at(Station::Closed);
     if !closed {
         return Ended::Stale;
+    }
+    if is_under_way(ctx, claimed) {
+        count_cost(claimed, verdict.known_cost().unwrap_or(claimed.cost_usd));
     }
     ctx.wakes.send(Wake::Job(claimed.job()));
     ctx.wakes.send(Wake::Notice);

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Lost, Made, Station, keep, persist, route, tries};
+use super::{Lost, Made, Station, count_cost, keep, persist, route, tries};
 use crate::{
     Ctx, blame,
     fetch::{self, Inputs},
@@ -158,6 +158,10 @@ pub(super) async fn submit(
         };
         if !persist(ctx, || Box::pin(ctx.writes.begin(intent.clone()))).await {
             return Err(Lost);
+        }
+        // One whose fate is not known was given up with it.
+        if matches!(claimed.checkpoint, Ok(Some(Checkpoint::Submitting { .. }))) {
+            count_cost(claimed, claimed.cost_usd);
         }
         ctx.probe.at(Station::Intended);
     }
