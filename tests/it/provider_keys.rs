@@ -10,9 +10,14 @@ use shared::{
     provider::{self, AddError, Limits, NewKey, Terms},
 };
 use sqlx::AssertSqlSafe;
-use workers::{checkup, keychain::Choice};
+use workers::{
+    checkup,
+    config::{Judge, Moderation},
+    keychain::Choice,
+    moderation::WhenUnavailable,
+};
 
-use crate::support::{TestApp, eventually, scalar};
+use crate::support::{Settings, TestApp, eventually, scalar};
 
 const OPERATOR: By = By::hand(Who::CommandLine);
 
@@ -308,6 +313,36 @@ async fn submits_a_minute_are_kept_over_all_processes() {
     assert_eq!(app.simulator.paid("minute").await, 5);
     app.drain().await;
     assert_eq!(app.simulator.paid("minute").await, 12);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn judging_beforehand_keeps_to_the_limits_of_its_key() {
+    let when_unavailable = WhenUnavailable::Queue;
+    let moderation = Moderation { judges: vec![Judge::OpenAi], words_dir: None, when_unavailable };
+    let app = TestApp::with(Settings { moderation, ..Settings::default() }).await;
+    let alice = app.account(100_000).await;
+    limit_environment(&app, "openai", Limits { per_minute: Some(30), concurrency: Some(1) }).await;
+    let judged = async || {
+        let submits = app.simulator.submits("judged").await;
+        let asked = submits["data"].as_array().expect("a list").iter();
+        asked.filter(|submit| submit["call"] == "moderations").count()
+    };
+    for n in 0..8 {
+        alice.submit("nano-banana", json!({ "prompt": format!("judged {n}") })).await;
+    }
+    // Ten seconds' worth, each in the one place that the one before has left.
+    app.run_due().await;
+    assert_eq!(judged().await, 5);
+    app.drain().await;
+    assert_eq!(judged().await, 8);
+    // One place does for the question and for what is made by the same key.
+    app.clock.advance(TimeDelta::minutes(1));
+    let own = alice.submit("gpt-4o", json!({ "prompt": "judged as well" })).await;
+    app.run_due().await;
+    assert_eq!(alice.job(own).await["status"], "succeeded");
+    let busy: i64 = scalar(&app.db, "select count(*) from provider_slots where attempt = 0").await;
+    assert_eq!(busy, 0);
     app.finish().await;
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Ctx,
+    keychain::Key,
     providers::{ErrorClass, ProviderError},
     result::ResultError,
     run::Entry,
@@ -44,11 +45,17 @@ pub async fn submit(ctx: &Ctx, claimed: &Claimed, entry: &Entry, error: &Provide
     } else if entry.is_probe {
         ctx.health.release(provider, model).await;
     }
-    if let (Some(key), Some(cause)) = (&entry.key, cause(error.class)) {
-        // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
-        let scope = if cause == Cause::Quota { "" } else { model };
-        ctx.keychain.rest(provider, key, scope, cause, error.retry_after).await;
+    if let Some(used) = &entry.key {
+        key(ctx, provider, used, model, error).await;
     }
+}
+
+/// A call failed that was made with this key. Where that is the key's fault, it rests.
+pub async fn key(ctx: &Ctx, provider: &str, key: &Key, model: &str, error: &ProviderError) {
+    let Some(cause) = cause(error.class) else { return };
+    // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
+    let scope = if cause == Cause::Quota { "" } else { model };
+    ctx.keychain.rest(provider, key, scope, cause, error.retry_after).await;
 }
 
 /// Asking for a task failed. Only a verdict says something of the route: one look that fails is made good by the next.

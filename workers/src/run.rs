@@ -34,8 +34,7 @@ use shared::{
 
 mod ask;
 
-use ask::Desk;
-
+pub(crate) use ask::Desk;
 pub use ask::Entry;
 
 /// Longest wait for a vendor to acknowledge a cancel; the job ends either way.
@@ -180,7 +179,7 @@ async fn begin(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<
     };
     // What was submitted once had been judged, and an input never changes.
     if claimed.attempt == 0 {
-        if let Some(outcome) = moderation::screen(ctx, claimed).await {
+        if let Some(outcome) = moderation::screen(ctx, claimed, &entry).await {
             entry.leave(ctx, claimed).await;
             return Ok(outcome);
         }
