@@ -1,7 +1,8 @@
 //! OpenAI's moderation as a moderator: the adapter for jobs of that kind is asked, so address, key and errors are its own.
 //!
 //! A question is like a submit: it keeps to the limits of its key, lets the key rest where that is to blame, and is timed. Where no
-//! key may be asked with, nobody has judged, whatever the setting says of that.
+//! key may be asked with, nobody has judged, and the setting says what follows.
+//!
 //! The vendor judges each text of a list by itself and bills nothing. Its own `flagged` decides; the category that is told is
 //! the surest. Deliberately absent: thresholds of ours, and pictures.
 
