@@ -1,8 +1,10 @@
 //! A route that mostly fails rests for all processes, is tried by one job at a time, and takes work again when that succeeds.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use shared::job::Medium;
 use sqlx::AssertSqlSafe;
+use workers::run;
 
 use crate::support::{Account, TestApp, scalar};
 
@@ -30,7 +32,7 @@ async fn tried(app: &TestApp, prompt: &str) -> String {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&app.db).await.expect("the attempts")
 }
 
-async fn run(app: &TestApp, alice: &Account, prompt: &str, routing: Value) -> Value {
+async fn made(app: &TestApp, alice: &Account, prompt: &str, routing: Value) -> Value {
     let order = json!({ "model": "flux", "input": { "prompt": prompt }, "routing": routing });
     let id = alice.post("/v1/jobs", order).await.job();
     app.drain().await;
@@ -45,7 +47,7 @@ async fn jobs_go_around_a_route_that_rests_and_spend_no_try_on_it() {
     assert!(!app.worker.health.takes_work("fal", "fal-ai/flux/dev"));
     let before = app.simulator.submits("well").await["data"].as_array().map_or(0, Vec::len);
     // This door has not looked since, so the job is ordered from the first route, and goes around it.
-    let job = run(&app, &alice, "well", json!({})).await;
+    let job = made(&app, &alice, "well", json!({})).await;
     assert_eq!(job["status"], "succeeded", "{job}");
     assert_eq!(tried(&app, "well").await, "replicate");
     assert_eq!(before, 0);
@@ -92,6 +94,45 @@ async fn a_trial_that_fails_lengthens_the_pause() {
     assert!(rests() > app.now() + TimeDelta::seconds(50), "a minute from the trial on");
     alice.cancel(id).await;
     app.drain().await;
+    app.finish().await;
+}
+
+/// Has a worker end the one film that is open, at its deadline.
+async fn expire(app: &TestApp) {
+    let deadline: DateTime<Utc> = scalar(&app.db, "select deadline from queue").await;
+    app.clock.advance_to(deadline);
+    let claimed = app.claim(Medium::Video).await.pop().expect("due at its deadline");
+    run::expire(&app.worker, &claimed).await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_never_finished_counts_against_its_route() {
+    let app = TestApp::new().await;
+    let alice = app.account(1_000_000).await;
+    let reliability = async || {
+        app.worker.health.flush().await.expect("tell");
+        app.worker.health.standing("kling", "kling-v2-5-turbo").reliability
+    };
+    let film = async || alice.submit("kling", json!({ "prompt": "[[sim:never_finish]]" })).await;
+    // Its owner wants no more.
+    let job = film().await;
+    app.run_due().await;
+    alice.cancel(job).await;
+    app.run_due().await;
+    assert_eq!(alice.job(job).await["status"], "canceled");
+    // It came there when its time was almost over.
+    film().await;
+    app.clock.advance(TimeDelta::minutes(29));
+    app.run_due().await;
+    expire(&app).await;
+    assert!(reliability().await > 0.9, "neither is the provider's fault");
+
+    let job = film().await;
+    app.run_due().await;
+    expire(&app).await;
+    assert_eq!(alice.job(job).await["status"], "expired");
+    assert!(reliability().await < 0.1, "it had half an hour");
+    assert_eq!(alice.tokens().await, (1_000_000, 0));
     app.finish().await;
 }
 

@@ -227,6 +227,9 @@ async fn several_moderators_are_asked_in_order_until_one_objects() {
     app.finish().await;
 }
 
+/// Those of the ways below that are the key's fault, so that it rests.
+const OF_THE_KEY: [&str; 3] = ["quota", "auth", "rate_limit"];
+
 /// Every way in which OpenAI may leave us without a judgement.
 const AWAY: [&str; 9] =
     ["fail", "quota", "auth", "rate_limit", "bad_input", "drop", "drop_before", "malformed", "no_result"];
@@ -240,7 +243,10 @@ async fn what_nobody_could_judge_fails_after_its_tries_and_a_short_absence_does_
         let job = run(&app, "nano-banana", json!({ "prompt": prompt })).await;
         assert_eq!(end(&job), ("failed", "moderation_unavailable"), "{fault}: {job}");
         assert_eq!((&job["error"]["retryable"], &job["attempts"]), (&json!(true), &json!(0)), "{fault}");
-        assert_eq!(calls(&app, &prompt).await, ["moderations"; 5], "{fault}: as often as a job is tried");
+        // As often as a job is tried; a key that rests is not asked with, each second time here.
+        let asked = if OF_THE_KEY.contains(&fault) { 3 } else { 5 };
+        assert_eq!(calls(&app, &prompt).await, vec!["moderations"; asked], "{fault}");
+        app.providers_forgive();
 
         let prompt = format!("once without {fault}.");
         app.simulator
@@ -248,6 +254,7 @@ async fn what_nobody_could_judge_fails_after_its_tries_and_a_short_absence_does_
             .await;
         let job = run(&app, "nano-banana", json!({ "prompt": prompt })).await;
         assert_eq!(end(&job), ("succeeded", "none"), "{fault}: {job}");
+        app.providers_forgive();
     }
     app.finish().await;
 }
@@ -257,9 +264,10 @@ async fn where_it_may_wait_a_job_is_made_once_moderation_is_back() {
     let app = with_openai(WhenUnavailable::Queue).await;
     for fault in AWAY {
         let prompt = format!("waits for {fault}.");
-        // More often than a job is tried.
+        // With the waits for a key that rests longer each time, more often than a job is tried.
+        let times = if ["quota", "auth"].contains(&fault) { 3 } else { 8 };
         app.simulator
-            .order(json!({ "provider": "openai", "contains": prompt, "fault": fault, "times": 8 }))
+            .order(json!({ "provider": "openai", "contains": prompt, "fault": fault, "times": times }))
             .await;
         let alice = app.account(PURSE).await;
         let id = alice.submit("kling", json!({ "prompt": prompt })).await;
@@ -272,10 +280,15 @@ async fn where_it_may_wait_a_job_is_made_once_moderation_is_back() {
         let job = alice.job(id).await;
         assert_eq!((end(&job), &job["attempts"]), (("succeeded", "none"), &json!(1)), "{fault}: {job}");
         assert_eq!(alice.tokens().await, (PURSE - 38_000, 0), "{fault}");
-        assert_eq!(judgements(&app, &prompt).await, 9, "{fault}");
+        assert_eq!(judgements(&app, &prompt).await, times + 1, "{fault}");
         // Where the vendor gives no advice, each pause is twice as long as the one before.
-        let least = if fault == "rate_limit" { TimeDelta::seconds(8) } else { TimeDelta::minutes(6) };
+        let least = match fault {
+            "rate_limit" => TimeDelta::seconds(8),
+            "quota" | "auth" => TimeDelta::minutes(3),
+            _ => TimeDelta::minutes(6),
+        };
         assert!(app.now() - began > least, "{fault}: {}", app.now() - began);
+        app.providers_forgive();
     }
     app.finish().await;
 }
@@ -323,6 +336,38 @@ async fn a_job_is_judged_before_its_first_submit_and_not_again() {
     let job = run(&app, "nano-banana", json!({ "prompt": "tried again" })).await;
     assert_eq!((end(&job), &job["attempts"]), (("succeeded", "none"), &json!(3)), "{job}");
     assert_eq!(judgements(&app, "tried again").await, 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_too_busy_to_judge_rests_for_all_jobs_and_questions_are_timed() {
+    let app = with_openai(WhenUnavailable::Queue).await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let busy =
+        json!({ "provider": "openai", "contains": "busy", "fault": "rate_limit", "value": "90", "times": 1 });
+    app.simulator.order(busy).await;
+    let alice = app.account(PURSE).await;
+    let first = alice.submit("nano-banana", json!({ "prompt": "a busy fox" })).await;
+    app.run_due().await;
+    let second = alice.submit("nano-banana", json!({ "prompt": "a patient fox" })).await;
+    app.run_due().await;
+    assert_eq!(calls(&app, "a patient fox").await, [""; 0], "the key rests");
+    let began = app.now();
+    app.drain().await;
+    assert!(app.now() - began >= TimeDelta::seconds(90));
+    for id in [first, second] {
+        assert_eq!(alice.job(id).await["status"], "succeeded");
+    }
+    drop(guard);
+    let shown = shown.render();
+    let is_counted = |error: &str| {
+        let labels = ["verb=\"judge\"".to_owned(), format!("error=\"{error}\"")];
+        let mut lines = shown.lines().filter(|line| line.starts_with("kiln_provider_requests_total{"));
+        lines.any(|line| labels.iter().all(|label| line.contains(label)))
+    };
+    assert!(is_counted("rate_limited") && is_counted("none"), "{shown}");
     app.finish().await;
 }
 

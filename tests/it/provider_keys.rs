@@ -10,9 +10,14 @@ use shared::{
     provider::{self, AddError, Limits, NewKey, Terms},
 };
 use sqlx::AssertSqlSafe;
-use workers::{checkup, keychain::Choice};
+use workers::{
+    checkup,
+    config::{Judge, Moderation},
+    keychain::Choice,
+    moderation::WhenUnavailable,
+};
 
-use crate::support::{TestApp, scalar};
+use crate::support::{Settings, TestApp, eventually, scalar};
 
 const OPERATOR: By = By::hand(Who::CommandLine);
 
@@ -175,6 +180,65 @@ async fn a_key_that_is_refused_is_switched_off_and_operators_are_told() {
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_be_asked_about_is_switched_off_after_five_refusals_in_a_row() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    without_environment(&app, "perplexity").await;
+    let key = add(&app, "perplexity", "wrong", "pplx-wrong", terms(1, Limits::default())).await;
+    app.simulator.order(json!({ "provider": "perplexity", "fault": "auth", "contains": "refused" })).await;
+    for n in 1..=5 {
+        let found = provider::find(&app.db, key).await.expect("look").expect("the key");
+        assert!(found.disabled_at.is_none(), "not before the refusal of number {n}: {found:?}");
+        alice.submit("perplexity-sonar", json!({ "prompt": format!("refused {n}") })).await;
+        // All that are open meet the same refusal, or its rest.
+        app.run_due().await;
+        checkup::run(&app.worker).await.expect("ask");
+        app.clock.advance(TimeDelta::minutes(20));
+    }
+    // The process asks by itself as well, and may have been the first to find it due.
+    eventually("operators are told", async || {
+        let told: i64 = scalar(&app.db, "select count(*) from mails where kind = 'provider_key'").await;
+        told == 1
+    })
+    .await;
+    let found = provider::find(&app.db, key).await.expect("look").expect("the key");
+    assert_eq!(found.disabled_at.and(found.disabled_why).as_deref(), Some("refused 5 times in a row"));
+    app.worker.keychain.refresh().await.expect("read the keys");
+    assert!(matches!(app.worker.keychain.choose("perplexity", "perplexity/sonar"), Choice::None));
+
+    assert!(provider::enable(&app.db, key, &OPERATOR, app.now()).await.expect("switch on"));
+    let change = provider::record(&app.db, key, &provider::Finding::NoQuestion, app.now()).await;
+    assert_eq!(change.expect("write down"), provider::Change::default(), "counted anew");
+    app.drain().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_submit_that_is_taken_ends_the_row_of_refusals() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    without_environment(&app, "perplexity").await;
+    let key = add(&app, "perplexity", "fickle", "pplx-fickle", terms(1, Limits::default())).await;
+    checkup::run(&app.worker).await.expect("ask");
+    let refused = async |times: usize| {
+        for _ in 0..times {
+            provider::refused(&app.db, key, app.now()).await.expect("count");
+            app.clock.advance(TimeDelta::minutes(20));
+        }
+        let change = provider::record(&app.db, key, &provider::Finding::NoQuestion, app.now()).await;
+        change.expect("write down").was_disabled
+    };
+    assert!(!refused(4).await);
+    app.worker.keychain.refresh().await.expect("read the keys");
+    let job = alice.submit("perplexity-sonar", json!({ "prompt": "a fox" })).await;
+    app.drain().await;
+    assert_eq!(alice.job(job).await["status"], "succeeded", "nothing rests by the count");
+    assert!(!refused(4).await, "four after the one that was taken");
+    assert!(refused(1).await, "five in a row");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn operators_are_told_once_when_an_account_runs_low() {
     let app = TestApp::new().await;
     let low = Terms { weight: 1, limits: Limits::default(), credit_floor: Some(1000.into()) };
@@ -249,6 +313,36 @@ async fn submits_a_minute_are_kept_over_all_processes() {
     assert_eq!(app.simulator.paid("minute").await, 5);
     app.drain().await;
     assert_eq!(app.simulator.paid("minute").await, 12);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn judging_beforehand_keeps_to_the_limits_of_its_key() {
+    let when_unavailable = WhenUnavailable::Queue;
+    let moderation = Moderation { judges: vec![Judge::OpenAi], words_dir: None, when_unavailable };
+    let app = TestApp::with(Settings { moderation, ..Settings::default() }).await;
+    let alice = app.account(100_000).await;
+    limit_environment(&app, "openai", Limits { per_minute: Some(30), concurrency: Some(1) }).await;
+    let judged = async || {
+        let submits = app.simulator.submits("judged").await;
+        let asked = submits["data"].as_array().expect("a list").iter();
+        asked.filter(|submit| submit["call"] == "moderations").count()
+    };
+    for n in 0..8 {
+        alice.submit("nano-banana", json!({ "prompt": format!("judged {n}") })).await;
+    }
+    // Ten seconds' worth, each in the one place that the one before has left.
+    app.run_due().await;
+    assert_eq!(judged().await, 5);
+    app.drain().await;
+    assert_eq!(judged().await, 8);
+    // One place does for the question and for what is made by the same key.
+    app.clock.advance(TimeDelta::minutes(1));
+    let own = alice.submit("gpt-4o", json!({ "prompt": "judged as well" })).await;
+    app.run_due().await;
+    assert_eq!(alice.job(own).await["status"], "succeeded");
+    let busy: i64 = scalar(&app.db, "select count(*) from provider_slots where attempt = 0").await;
+    assert_eq!(busy, 0);
     app.finish().await;
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use reqwest::{Method, StatusCode};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use shared::{account::KeyRole, usage};
+use workers::Station;
 
 use crate::support::{Account, PASSWORD, TestApp, execute, scalar};
 
@@ -356,5 +358,45 @@ async fn the_margin_adds_up_exactly_with_failed_attempts() {
     let text = table.json.as_str().expect("CSV");
     assert!(text.contains("\ngpt-4o,1000,0.00663,0.006,0.00063,9.5,2,1\n"), "{text}");
     assert!(text.contains(&format!("\nkling,0,0,{list_price},-{list_price},,1,1\n")), "{text}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_counter_of_costs_says_what_the_books_say_however_attempts_end() {
+    let mut app = TestApp::new().await;
+    let alice = app.account(1_000_000).await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    // The vendor bills what is damaged and what is lost on its way, and those are made again.
+    for fault in ["corrupt", "drop"] {
+        app.simulator
+            .order(json!({ "provider": "gemini", "contains": fault, "fault": fault, "times": 1 }))
+            .await;
+        alice.submit("nano-banana", json!({ "prompt": format!("once {fault}") })).await;
+    }
+    // It bills no refusal, and whether it bills what was canceled under way, only its invoice tells.
+    alice.submit("nano-banana", json!({ "prompt": "[[sim:refuse]]" })).await;
+    let film = alice.submit("kling", json!({ "prompt": "a film" })).await;
+    app.run_due().await;
+    alice.cancel(film).await;
+    app.drain().await;
+    // What becomes of a submit whose worker died is not known; it is made again.
+    alice.submit("nano-banana", json!({ "prompt": "a worker dies" })).await;
+    assert!(app.drain_crashing_at(Station::Answered).await, "the worker dies");
+    drop(guard);
+    let shown = shown.render();
+    let counters = shown.lines().filter(|line| line.starts_with("kiln_provider_cost_micro_usd_total{"));
+    let counted: i64 = counters
+        .map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<i64>().ok()).expect("a count"))
+        .sum();
+    let attempts: i64 = scalar(&app.db, "select count(*) from attempts where cost_usd > 0").await;
+    let books: i64 = scalar(
+        &app.db,
+        "select sum(round(cost_usd * 1000000))::bigint from attempts where outcome is not null",
+    )
+    .await;
+    assert_eq!(attempts, 7, "two of each that was made again, and the film");
+    assert_eq!(counted, books, "{shown}");
     app.finish().await;
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crate::{
     Ctx,
+    keychain::Key,
     providers::{ErrorClass, ProviderError},
     result::ResultError,
     run::Entry,
 };
 use shared::{
-    job::{Claimed, Output},
+    job::{Checkpoint, Claimed, Output},
     provider::Cause,
 };
 
@@ -44,16 +45,34 @@ pub async fn submit(ctx: &Ctx, claimed: &Claimed, entry: &Entry, error: &Provide
     } else if entry.is_probe {
         ctx.health.release(provider, model).await;
     }
-    if let (Some(key), Some(cause)) = (&entry.key, cause(error.class)) {
-        // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
-        let scope = if cause == Cause::Quota { "" } else { model };
-        ctx.keychain.rest(provider, key, scope, cause, error.retry_after).await;
+    if let Some(used) = &entry.key {
+        key(ctx, provider, used, model, error).await;
     }
+}
+
+/// A call failed that was made with this key. Where that is the key's fault, it rests.
+pub async fn key(ctx: &Ctx, provider: &str, key: &Key, model: &str, error: &ProviderError) {
+    let Some(cause) = cause(error.class) else { return };
+    // An account without money makes nothing at all; a key may be too busy for one model, or have no right to it.
+    let scope = if cause == Cause::Quota { "" } else { model };
+    ctx.keychain.rest(provider, key, scope, cause, error.retry_after).await;
 }
 
 /// Asking for a task failed. Only a verdict says something of the route: one look that fails is made good by the next.
 pub fn task(ctx: &Ctx, claimed: &Claimed, error: &ProviderError) {
     if matches!(error.class, ErrorClass::Failed | ErrorClass::Broken) {
+        ctx.health.failed(&claimed.provider, &claimed.upstream_model);
+    }
+}
+
+/// A job's time was over while its task was under way. That counts if the provider had at least half of the time that the model is
+/// given: a job that came there late, or that its owner gave less, says nothing of it. Nor does one whose result was made and is
+/// not here, as below.
+pub fn overdue(ctx: &Ctx, claimed: &Claimed) {
+    let Ok(Some(Checkpoint::Pending { misses, .. })) = &claimed.checkpoint else { return };
+    let (Some(model), Some(begun)) = (ctx.catalog.get(&claimed.model), claimed.begun_at) else { return };
+    let had = (ctx.clock.now() - begun).to_std().unwrap_or_default();
+    if misses.undelivered == 0 && had >= model.deadline / 2 {
         ctx.health.failed(&claimed.provider, &claimed.upstream_model);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 use shared::{
     mail::{self, Letter, News},
     process::Process,
-    provider::{self, Finding},
+    provider::{self, Finding, REFUSALS_MAX},
     wake::{self, Wake},
 };
 
@@ -69,6 +69,7 @@ fn word(finding: &Finding) -> &'static str {
     match finding {
         Finding::Works { .. } => "works",
         Finding::Refused(_) => "refused",
+        Finding::NoQuestion => "no_question",
         Finding::Unknown => "unknown",
     }
 }
@@ -83,8 +84,9 @@ async fn ask(ctx: &Ctx, provider: &str, key: &Key) -> Finding {
             Finding::Works { credit: credit.map(|credit| (credit.amount, credit.unit)) }
         }
         Ok(Err(error)) if error.class == ErrorClass::Auth => Finding::Refused(error.message),
+        Ok(Ok(None)) => Finding::NoQuestion,
         // Without money it is still a key that works; its rest goes on.
-        Ok(Ok(None) | Err(_)) | Err(_) => Finding::Unknown,
+        Ok(Err(_)) | Err(_) => Finding::Unknown,
     }
 }
 
@@ -98,6 +100,10 @@ async fn tell(ctx: &Ctx, provider: &str, key: &Key, finding: &Finding) {
     let what = match finding {
         Finding::Works { credit: Some((amount, unit)) } => format!("its account has {amount} {unit} left"),
         Finding::Refused(why) => format!("the provider refuses it, so it is not used: {why}"),
+        Finding::NoQuestion => format!(
+            "the provider refused work with it {REFUSALS_MAX} times in a row and cannot be asked about it, so it is not used until \
+             you switch it on again"
+        ),
         Finding::Works { credit: None } | Finding::Unknown => return,
     };
     let now = ctx.clock.now();

@@ -51,17 +51,17 @@ impl Vendors {
 
     /// The adapters for every vendor, and the local one.
     pub fn adapters(&self, http: &reqwest::Client) -> Providers {
-        let place = |vendor: &Vendor| match self.get(vendor.name) {
-            Some(door) => door.base_url.clone(),
-            None => address(vendor),
-        };
-        let theirs = VENDORS.iter().map(|vendor| (vendor.adapter)(http.clone(), place(vendor)));
+        let theirs = VENDORS.iter().map(|vendor| (vendor.adapter)(http.clone(), self.base_url(vendor)));
         Providers::new(std::iter::once(local::adapter()).chain(theirs).collect())
     }
 
-    /// Where the vendors are that this process has a key for in its environment.
-    pub fn base_urls(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|door| door.base_url.as_str())
+    /// Where every vendor is called, also those whose keys are in the database alone.
+    pub fn base_urls(&self) -> impl Iterator<Item = String> {
+        VENDORS.into_iter().map(move |vendor| self.base_url(vendor))
+    }
+
+    fn base_url(&self, vendor: &Vendor) -> String {
+        self.get(vendor.name).map_or_else(|| address(vendor), |door| door.base_url.clone())
     }
 
     /// The keys of the environment, and where each is for.
@@ -262,6 +262,21 @@ mod tests {
             let error = judges(odd).expect_err(odd).to_string();
             assert!(error.starts_with("KILN_MODERATION is ") && error.contains("say off, words"), "{error}");
         }
+    }
+
+    #[test]
+    fn every_vendor_is_somewhere_whether_its_key_is_in_the_environment_or_not() {
+        let relay = "http://10.0.0.7:9000/openai";
+        let door = Door {
+            vendor: VENDORS[0],
+            base_url: relay.into(),
+            key: SecretString::default(),
+            simulated: false,
+        };
+        let places: Vec<_> = Vendors(vec![door]).base_urls().collect();
+        let without_key: Vec<_> = VENDORS.into_iter().skip(1).map(address).collect();
+        assert_eq!(places[0], relay);
+        assert_eq!(places[1..], without_key);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! makes a key rest, which `blame.rs` decides, and its limits, which Postgres keeps.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use shared::{
     db::is_transient,
     id::ProviderKeyId,
     process::Process,
-    provider::{self, Cause, Cooldown},
+    provider::{self, Cause, Cooldown, Cooldowns},
     seal::Sealer,
     wake::{self, Wake, Wakes},
 };
@@ -64,6 +64,8 @@ struct Known {
     /// By provider.
     keys: HashMap<String, Vec<Key>>,
     cooldowns: Vec<Cooldown>,
+    /// Refused, and not taken since.
+    refused: HashSet<ProviderKeyId>,
 }
 
 impl Known {
@@ -146,7 +148,7 @@ impl Keychain {
     /// When the database fails; those known go on.
     pub async fn refresh(&self) -> Result<(), sqlx::Error> {
         let listed = provider::keys(&self.0.db).await?;
-        let cooldowns = provider::cooldowns(&self.0.db, self.0.clock.now()).await?;
+        let Cooldowns { rests, refused } = provider::cooldowns(&self.0.db, self.0.clock.now()).await?;
         let mut keys: HashMap<String, Vec<Key>> = HashMap::new();
         for key in listed {
             if let Some(secret) = self.secret(&key) {
@@ -160,7 +162,8 @@ impl Keychain {
                 keys.entry(key.provider).or_default().push(usable);
             }
         }
-        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = Known { keys, cooldowns };
+        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) =
+            Known { keys, cooldowns: rests, refused };
         Ok(())
     }
 
@@ -249,6 +252,12 @@ impl Keychain {
                 return;
             }
         };
+        // Before the question, whose answer may depend on it.
+        if cause == Cause::Auth
+            && let Err(error) = provider::refused(db, key.id, now).await
+        {
+            tracing::warn!(key.id = %key.id, %error, "a refusal of a key is not counted");
+        }
         if cause != Cause::RateLimited
             && let Err(error) = provider::ask_soon(db, key.id, now).await
         {
@@ -262,6 +271,21 @@ impl Keychain {
         metrics::counter!("kiln_provider_key_rests_total", "provider" => provider.to_owned(), "why" => cause.word())
             .increment(1);
         self.changed().await;
+    }
+
+    /// A submit with a key was taken, so it is not refused any more. Costs nothing unless it was.
+    pub async fn accepted(&self, key: &Key) {
+        let was_refused = {
+            let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.refused.contains(&key.id)
+        };
+        if !was_refused {
+            return;
+        }
+        match provider::accepted(&self.0.db, key.id).await {
+            Ok(()) => self.changed().await,
+            Err(error) => tracing::warn!(key.id = %key.id, %error, "the next submit says it again"),
+        }
     }
 
     fn known_rest(&self, key: ProviderKeyId, upstream_model: &str) -> Option<DateTime<Utc>> {

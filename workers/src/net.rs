@@ -128,9 +128,9 @@ impl Web {
 
     /// The same way out, which trusts the addresses of these base URLs.
     #[must_use]
-    pub fn trusting<'a>(mut self, base_urls: impl Iterator<Item = &'a str>) -> Self {
+    pub fn trusting(mut self, base_urls: impl Iterator<Item = String>) -> Self {
         self.trusted =
-            base_urls.filter_map(|url| url::Url::parse(url).ok()).map(|url| url.origin()).collect();
+            base_urls.filter_map(|url| url::Url::parse(&url).ok()).map(|url| url.origin()).collect();
         self
     }
 
@@ -213,13 +213,38 @@ mod tests {
         format!("HTTP/1.1 302 Found\r\nlocation: {place}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     }
 
+    fn address(listener: &TcpListener) -> String {
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    #[tokio::test]
+    async fn results_are_read_at_a_vendors_private_address_and_nowhere_else_in_that_network() {
+        let (relay, neighbour) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let base_urls = ["no address".to_owned(), format!("{}/v1", address(&relay))];
+        let web = Web::new(false).unwrap().trusting(base_urls.into_iter());
+        let (film, second) = (format!("{}/film", address(&relay)), Duration::from_secs(1));
+        let whole = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfilm".to_owned();
+        let (answer, _) = tokio::join!(web.fetch(&film, &[], second), serve(&relay, whole));
+        assert_eq!(answer.unwrap().text().await.unwrap(), "film");
+
+        let elsewhere = format!("{}/film", address(&neighbour));
+        let refused = web.fetch(&elsewhere, &[], second).await.expect_err("not the vendor's");
+        assert!(matches!(refused, FetchError::Refused(_)), "{refused}");
+        let (sent_away, _) = tokio::join!(web.fetch(&film, &[], second), serve(&relay, sent_on(&elsewhere)));
+        assert!(matches!(sent_away.expect_err("led away"), FetchError::Refused(_)));
+        // What a caller names is a stranger's, wherever it leads.
+        assert!(web.get(&film).is_err() && web.post(&film).is_err());
+    }
+
     #[tokio::test]
     async fn a_key_stays_with_the_host_it_is_for() {
         let (near, far) = (
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         );
-        let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let headers = [("x-key".to_owned(), "secret".to_owned())];
         let url = format!("{}/film", address(&near));
         let web = Web::new(true).unwrap();

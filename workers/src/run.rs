@@ -34,8 +34,7 @@ use shared::{
 
 mod ask;
 
-use ask::Desk;
-
+pub(crate) use ask::Desk;
 pub use ask::Entry;
 
 /// Longest wait for a vendor to acknowledge a cancel; the job ends either way.
@@ -133,7 +132,11 @@ pub async fn cancel(ctx: &Ctx, claimed: &Claimed) -> Ended {
 
 /// Ends a job because its deadline has come.
 pub async fn expire(ctx: &Ctx, claimed: &Claimed) -> Ended {
-    close(ctx, claimed, Verdict::Expired).await
+    let ended = close(ctx, claimed, Verdict::Expired).await;
+    if ended == Ended::Closed {
+        blame::overdue(ctx, claimed);
+    }
+    ended
 }
 
 /// From the checkpoint to an outcome.
@@ -176,7 +179,7 @@ async fn begin(ctx: &Ctx, claimed: &Claimed, provider: &dyn Provider) -> Result<
     };
     // What was submitted once had been judged, and an input never changes.
     if claimed.attempt == 0 {
-        if let Some(outcome) = moderation::screen(ctx, claimed).await {
+        if let Some(outcome) = moderation::screen(ctx, claimed, &entry).await {
             entry.leave(ctx, claimed).await;
             return Ok(outcome);
         }
@@ -272,12 +275,13 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     match outcome {
         Outcome::Done(output) => {
             let Bill { charge, metered, cost_usd } = bill::draw_up(ctx, claimed, &output).await;
-            count_cost(claimed, cost_usd);
             close(ctx, claimed, Verdict::Succeeded { output, charge, metered, cost_usd }).await
         }
         Outcome::Fail(error) | Outcome::Stop(error) => close(ctx, claimed, Verdict::Failed(error)).await,
         Outcome::Wait(pause) => {
-            let parking = Parking { lease: claimed.lease, pause, at };
+            // At its deadline a job is ended by a worker, which knows what it waited for.
+            let until = if at < claimed.deadline { pause.until.min(claimed.deadline) } else { pause.until };
+            let parking = Parking { lease: claimed.lease, pause: Pause { until, ..pause }, at };
             let parked = persist(ctx, || Box::pin(ctx.writes.park(parking.clone()))).await;
             ctx.probe.at(Station::Parked);
             paused(parked)
@@ -289,7 +293,12 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
     }
 }
 
-/// In millionths of a dollar: counters are whole.
+/// Whether an attempt is open at the provider, from before this run or begun by it.
+fn is_under_way(ctx: &Ctx, claimed: &Claimed) -> bool {
+    ctx.paying.is_set() || !matches!(claimed.checkpoint, Ok(None | Some(Checkpoint::Judging { .. })))
+}
+
+/// Counts what an attempt cost, once it is written that it has ended. In millionths of a dollar: counters are whole.
 fn count_cost(claimed: &Claimed, cost_usd: Decimal) {
     let micros = u64::try_from((cost_usd * Decimal::from(1_000_000)).round()).unwrap_or(0);
     let labels = [("provider", claimed.provider.clone()), ("model", claimed.model.clone())];
@@ -298,6 +307,7 @@ fn count_cost(claimed: &Claimed, cost_usd: Decimal) {
 
 async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way: Option<Way>) -> Ended {
     let why = format!("{}: {}", error.code, error.message);
+    let ends_attempt = pause.resume == Resume::Anew && is_under_way(ctx, claimed);
     tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, ?way, "job {} will be tried again", claimed.job());
     let failure = Failure {
         lease: claimed.lease,
@@ -308,7 +318,11 @@ async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way
         spends_try: !matches!(way, Some(Way::Around(_))),
         at: ctx.clock.now(),
     };
-    paused(persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await)
+    let written = persist(ctx, || Box::pin(job::retry(&ctx.db, &failure))).await;
+    if written && ends_attempt {
+        count_cost(claimed, if error.may_be_billed { claimed.cost_usd } else { Decimal::ZERO });
+    }
+    paused(written)
 }
 
 /// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and one of the
@@ -359,6 +373,9 @@ async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {
     ctx.probe.at(Station::Closed);
     if !closed {
         return Ended::Stale;
+    }
+    if is_under_way(ctx, claimed) {
+        count_cost(claimed, verdict.known_cost().unwrap_or(claimed.cost_usd));
     }
     ctx.wakes.send(Wake::Job(claimed.job()));
     ctx.wakes.send(Wake::Notice);

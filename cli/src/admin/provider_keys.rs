@@ -156,7 +156,7 @@ async fn tell(ctx: &Ctx) {
 }
 
 async fn list(ctx: &Ctx) -> anyhow::Result<Answer> {
-    let rests = provider::cooldowns(&ctx.db, ctx.now).await?;
+    let rests = provider::cooldowns(&ctx.db, ctx.now).await?.rests;
     let mut table = headed();
     let mut data = Vec::new();
     for key in provider::keys(&ctx.db).await? {

@@ -81,9 +81,9 @@ impl Verdict {
         }
     }
 
-    /// What the last attempt cost, where that is known. Vendors bill no refusal and no failure of their own; whether they
+    /// What the last attempt cost in USD, where that is known. Vendors bill no refusal and no failure of their own; whether they
     /// bill what was given up under way, only their invoice tells.
-    fn known_cost(&self) -> Option<Decimal> {
+    pub fn known_cost(&self) -> Option<Decimal> {
         match self {
             Self::Succeeded { cost_usd, .. } => Some(*cost_usd),
             Self::Failed(error) if !error.may_be_billed => Some(Decimal::ZERO),

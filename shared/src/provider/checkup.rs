@@ -1,12 +1,14 @@
 //! Asking the vendors about our keys: who is due, and what they said.
 //!
 //! The scheduler says what is due, workers ask, because they have the keys and the adapters. A key that its vendor refuses is not
-//! used for new work until the vendor takes it again; one whose vendor has no such question comes back after its rest.
+//! used for new work until the vendor takes it again; one whose vendor has no such question comes back after its rest, until it
+//! was refused several times in a row. Then an operator has to look.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 
+use super::cooldown::{REFUSALS, REFUSALS_MAX};
 use crate::id::ProviderKeyId;
 
 /// How long one worker has to ask before another does.
@@ -36,7 +38,9 @@ pub enum Finding {
     },
     /// It does not, for this reason.
     Refused(String),
-    /// It has no such question, or gave no word this time.
+    /// It has no such question: only work with the key tells.
+    NoQuestion,
+    /// It gave no word this time.
     Unknown,
 }
 
@@ -114,7 +118,8 @@ pub struct Change {
 }
 
 /// Writes down what a vendor said of a key. One that was switched off and works is used again. One that is refused is switched
-/// off if work with it was refused as well: some keys may generate and not be asked about.
+/// off if work with it was refused as well: some keys may generate and not be asked about. Where there is nothing to ask, one is
+/// switched off that was refused [`REFUSALS_MAX`] times in a row.
 ///
 /// # Errors
 /// When the database fails.
@@ -127,6 +132,7 @@ pub async fn record(
     let (works, refused) = match finding {
         Finding::Works { .. } => (true, None),
         Finding::Refused(why) => (false, Some(why.as_str())),
+        Finding::NoQuestion => return judge_by_work(db, id, now).await,
         Finding::Unknown => {
             sqlx::query!(
                 "update provider_keys set check_at = null, checked_at = $2 where id = $1",
@@ -181,4 +187,32 @@ pub async fn record(
         was_enabled: row.was_enabled,
         is_low: row.is_low,
     }))
+}
+
+/// Switches a key off that was refused too often, where its work alone tells how it fares.
+async fn judge_by_work(db: &PgPool, id: ProviderKeyId, now: DateTime<Utc>) -> Result<Change, sqlx::Error> {
+    let was_disabled = sqlx::query_scalar!(
+        r#"
+        with before as materialized (
+            select id, k.disabled_at is null
+                   and exists (select from provider_cooldowns c
+                               where c.key_id = k.id and c.upstream_model = $3 and c.strikes >= $4) as is_spent
+            from provider_keys k where id = $1 for no key update
+        ), written as (
+            update provider_keys k
+            set check_at = null, checked_at = $2, disabled_at = case when b.is_spent then $2 else k.disabled_at end,
+                disabled_why = case when b.is_spent then $5 else k.disabled_why end
+            from before b where k.id = b.id
+        )
+        select is_spent as "is_spent!" from before
+        "#,
+        id.0,
+        now,
+        REFUSALS,
+        REFUSALS_MAX,
+        format!("refused {REFUSALS_MAX} times in a row"),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(Change { was_disabled: was_disabled.unwrap_or(false), ..Change::default() })
 }

@@ -12,7 +12,7 @@ mod place;
 mod standing;
 
 pub use checkup::{Change, Due, Finding, ask_soon, mark_due, record, take_due};
-pub use cooldown::{Cause, Cooldown, cool_down, cooldowns};
+pub use cooldown::{Cause, Cooldown, Cooldowns, REFUSALS_MAX, accepted, cool_down, cooldowns, refused};
 pub use key::{Key, fingerprint, keys, open_secret, register};
 pub use manage::{AddError, Limits, NewKey, Terms, add, alter, disable, enable, find, remove};
 pub use place::{Place, give_back, take};

@@ -12,7 +12,7 @@ use workers::{Station, run};
 
 use crate::{
     flow::picture,
-    support::{Account, TestApp},
+    support::{Account, TestApp, scalar},
 };
 
 const BOTH: [&str; 2] = ["replicate", "fal"];
@@ -95,6 +95,52 @@ async fn every_model_by_an_aggregator_makes_what_it_says() {
         assert_eq!(job["price"]["charged"], price, "{model}");
         assert_eq!(alice.tokens().await, (10_000 - price, 0), "{model}");
         assert_eq!(app.simulator.paid(upstream).await - paid, 1, "{model}: paid submits");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_tool_falls_back_to_its_next_vendor_and_its_price_covers_the_aggregators() {
+    let app = TestApp::new().await;
+    let swap = json!({ "image": picture(), "source": picture(), "consent": true });
+    let image = json!({ "image": picture() });
+    for (model, input, tried, mime_type, width) in [
+        ("face-swap", &swap, "midjourney fal", "image/png", 320),
+        ("face-swap", &swap, "midjourney fal replicate", "image/png", 320),
+        ("upscale", &image, "stability recraft replicate", "image/png", 1280),
+        ("remove-background", &image, "recraft fal", "image/png", 320),
+        ("remove-background", &image, "recraft fal replicate", "image/png", 320),
+        ("remove-background", &image, "recraft fal replicate stability removebg", "image/png", 320),
+        ("recraft-vectorize", &image, "recraft fal", "image/svg+xml", 320),
+    ] {
+        app.providers_forgive();
+        let alice = app.account(10_000).await;
+        let vendors: Vec<_> = tried.split(' ').collect();
+        for vendor in &vendors[..vendors.len() - 1] {
+            app.simulator.order(json!({ "fault": "quota", "provider": vendor, "times": 1 })).await;
+        }
+        let id = alice.submit(model, input.clone()).await;
+        app.drain().await;
+        let job = alice.job(id).await;
+        assert_eq!(job["status"], "succeeded", "{tried}: {job}");
+        let file = &job["output"]["files"][0];
+        assert_eq!((&file["mime_type"], &file["width"]), (&json!(mime_type), &json!(width)), "{tried}");
+        let attempts = format!(
+            "select string_agg(provider, ' ' order by attempt) from attempts where job_id = '{}'",
+            id.0
+        );
+        assert_eq!(scalar::<String>(&app.db, &attempts).await, tried);
+        let Some((_, maker)) = tried.rsplit_once(' ').filter(|(_, maker)| BOTH.contains(maker)) else {
+            continue;
+        };
+        let charged: i64 = job["price"]["charged"].as_i64().expect("a price");
+        let micro_usd: i64 = scalar(
+            &app.db,
+            &format!("select (sum(cost_usd) * 1000000)::bigint from attempts where job_id = '{}'", id.0),
+        )
+        .await;
+        // A token is sold for 6.63 millionths of a dollar.
+        assert!(micro_usd * 100 <= charged * 663, "{model} by {maker}: {micro_usd} for {charged} tokens");
     }
     app.finish().await;
 }

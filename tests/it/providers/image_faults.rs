@@ -219,20 +219,6 @@ async fn a_task_that_never_ends_expires() {
 }
 
 #[tokio::test]
-async fn a_tool_falls_back_to_its_next_vendor() {
-    let app = TestApp::new().await;
-    let alice = app.account(PLENTY).await;
-    app.simulator.order(json!({ "fault": "quota", "provider": "recraft" })).await;
-    app.simulator.order(json!({ "fault": "fail", "provider": "stability" })).await;
-    let id = alice.submit("remove-background", json!({ "image": picture(240) })).await;
-    app.drain().await;
-    assert_eq!(alice.job(id).await["status"], "succeeded");
-    assert_eq!(app.simulator.submits("240x200").await["data"][2]["provider"], "removebg");
-    assert_eq!(app.simulator.paid("240x200").await, 1);
-    app.finish().await;
-}
-
-#[tokio::test]
 async fn a_picture_ends_well_wherever_its_worker_dies() {
     let mut app = TestApp::new().await;
     for (n, subject) in (0..).zip([GPT, CREATIVE, CRISP, REMOVEBG, GPT_EDIT, BANANA_EDIT]) {

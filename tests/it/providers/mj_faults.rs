@@ -60,7 +60,7 @@ async fn check_all(cases: Vec<Case>) {
         let alice = app.account(PURSE).await;
         let (input, known_as) = question(&app, &alice, model).await;
         let (purse, _) = alice.tokens().await;
-        let id = alice.submit(model, input).await;
+        let id = alice.by("midjourney", model, input).await;
         let known_as = known_as.unwrap_or_else(|| id.to_string());
         fault["contains"] = json!(known_as);
         app.simulator.order(fault.clone()).await;
@@ -163,7 +163,7 @@ async fn no_work_of_midjourneys_is_paid_twice_wherever_its_worker_dies() {
             let alice = app.account(PURSE).await;
             let (input, known_as) = question(&app, &alice, model).await;
             let (purse, _) = alice.tokens().await;
-            let id = alice.submit(model, input).await;
+            let id = alice.by("midjourney", model, input).await;
             let known_as = known_as.unwrap_or_else(|| id.to_string());
             assert!(app.drain_crashing_at(station).await, "{model} {station:?} is on the way");
             let job = alice.job(id).await;

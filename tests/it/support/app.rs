@@ -324,7 +324,9 @@ impl TestApp {
         let mut ran = 0;
         for pool in Medium::ALL {
             for claimed in self.claim(pool).await {
-                run::run_job(&self.worker, &claimed).await;
+                let paying = workers::Paying::default();
+                let ctx = workers::Ctx { paying, ..self.worker.clone() };
+                run::run_job(&ctx, &claimed).await;
                 ran += 1;
             }
         }

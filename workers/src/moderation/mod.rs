@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::{
     Ctx,
     outcome::{self, Outcome},
+    run::Entry,
 };
 use shared::job::{Checkpoint, Claimed};
 
@@ -25,6 +26,17 @@ pub use words::Words;
 /// Tasks whose result is a judgement, numbers or a transcript: nothing is made by the words that are sent.
 const UNJUDGED: [&str; 3] = ["text.moderate", "text.embed", "audio.transcribe"];
 
+/// Whose texts are judged, and what for.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// For those who have to ask elsewhere.
+    pub ctx: &'a Ctx,
+    /// The job.
+    pub claimed: &'a Claimed,
+    /// How the submit has been let in that waits for the judgement.
+    pub entry: &'a Entry,
+}
+
 /// Someone who judges texts.
 #[async_trait]
 pub trait Moderator: Send + Sync + std::fmt::Debug {
@@ -35,7 +47,7 @@ pub trait Moderator: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`Unavailable`] when no judgement was to be had this time.
-    async fn judge(&self, texts: &[&str]) -> Result<Verdict, Unavailable>;
+    async fn judge(&self, case: &Case<'_>, texts: &[&str]) -> Result<Verdict, Unavailable>;
 }
 
 /// What a moderator thinks of a job's texts.
@@ -113,9 +125,9 @@ impl Moderators {
     }
 }
 
-/// Has judged what a job asks for. `None`: nothing is against it. Otherwise what becomes of the job, which nobody has been paid
-/// for.
-pub async fn screen(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
+/// Has judged what a job asks for, whose submit has been let in. `None`: nothing is against it. Otherwise what becomes of the job,
+/// which nobody has been paid for.
+pub async fn screen(ctx: &Ctx, claimed: &Claimed, entry: &Entry) -> Option<Outcome> {
     if UNJUDGED.contains(&claimed.task.as_str()) {
         return None;
     }
@@ -124,9 +136,10 @@ pub async fn screen(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
     if texts.is_empty() {
         return None;
     }
+    let case = Case { ctx, claimed, entry };
     for moderator in ctx.moderators.asked.iter() {
         let name = moderator.name();
-        match moderator.judge(&texts).await {
+        match moderator.judge(&case, &texts).await {
             Ok(Verdict::Clean) => count(name, "clean"),
             Ok(Verdict::Flagged { category }) => {
                 count(name, "flagged");

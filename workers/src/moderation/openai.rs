@@ -1,5 +1,8 @@
 //! OpenAI's moderation as a moderator: the adapter for jobs of that kind is asked, so address, key and errors are its own.
 //!
+//! A question is like a submit: it keeps to the limits of its key, lets the key rest where that is to blame, and is timed. Where no
+//! key may be asked with, nobody has judged, and the setting says what follows.
+//!
 //! The vendor judges each text of a list by itself and bills nothing. Its own `flagged` decides; the category that is told is
 //! the surest. Deliberately absent: thresholds of ours, and pictures.
 
@@ -8,12 +11,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Moderator, Unavailable, Verdict};
+use super::{Case, Moderator, Unavailable, Verdict};
 use crate::{
     blame,
-    keychain::{Choice, Keychain},
+    keychain::{Choice, Key, Keychain},
     providers::{Call, ErrorClass, Provider, Providers, Step, openai},
+    run::Desk,
 };
+use shared::provider::{self, Place};
 
 /// Longest piece of a text. What is beyond 32 768 tokens is left out by the vendor without a word, and a token has at least
 /// one byte.
@@ -25,12 +30,12 @@ const PIECES_MAX: usize = 32;
 /// The category where the vendor names none.
 const UNNAMED: &str = "content policy";
 
+/// In the place of an attempt where a question takes a place of a key: it is none, and none has this number.
+const NO_ATTEMPT: i16 = 0;
+
 /// The vendor, by the adapter that serves jobs of that kind, with a key of ours.
 #[derive(Debug, Clone)]
-pub struct OpenAi {
-    provider: Arc<dyn Provider>,
-    keychain: Keychain,
-}
+pub struct OpenAi(Arc<dyn Provider>);
 
 impl OpenAi {
     /// The model that is asked.
@@ -39,33 +44,90 @@ impl OpenAi {
     /// The moderator, where there is a key of ours.
     pub fn with_key(providers: &Providers, keychain: &Keychain) -> Option<Self> {
         let provider = providers.get(openai::VENDOR.name)?.clone();
-        keychain.has(provider.name()).then(|| Self { provider, keychain: keychain.clone() })
+        keychain.has(provider.name()).then_some(Self(provider))
     }
 
     /// Asks by one key after the other, as long as what goes wrong is the key's.
-    async fn ask(&self, pieces: &[&str]) -> Result<Verdict, Unavailable> {
+    async fn ask(&self, case: &Case<'_>, pieces: &[&str]) -> Result<Verdict, Unavailable> {
+        let Case { ctx, .. } = *case;
         let (mut tried, mut failure) = (Vec::new(), Unavailable::new("no key works"));
-        while let Choice::Key(key) = self.keychain.choose_but(self.provider.name(), Self::MODEL, &tried) {
+        loop {
+            let key = match ctx.keychain.choose_but(self.0.name(), Self::MODEL, &tried) {
+                Choice::Key(key) => key,
+                Choice::NotBefore(until) if tried.is_empty() => {
+                    let retry_after = (until - ctx.clock.now()).to_std().ok();
+                    return Err(Unavailable { retry_after, ..Unavailable::new("every key rests") });
+                }
+                Choice::NotBefore(_) | Choice::None => return Err(failure),
+            };
             tried.push(key.id);
+            let Some(seat) = Seat::take(case, &key).await else {
+                failure = Unavailable::new("no key has a place");
+                continue;
+            };
             // The call has no reference of its own: nobody would look up what costs nothing.
             let call = Call {
-                key: key.secret,
+                key: key.secret.clone(),
                 ..Call::new("text.moderate", Self::MODEL, json!({"input": pieces}), "")
             };
-            match self.provider.submit(&call).await {
-                Ok(step) => return read(&step),
+            let desk = Desk::new(self.0.as_ref(), Some(key.clone()));
+            let answer = desk.timed("judge", self.0.submit(&call)).await;
+            seat.leave(case, &key).await;
+            match answer {
+                Ok(step) => {
+                    ctx.keychain.accepted(&key).await;
+                    return read(&step);
+                }
                 Err(error) if error.class == ErrorClass::Refused => return Ok(Verdict::flagged(UNNAMED)),
                 Err(error) => {
+                    blame::key(ctx, self.0.name(), &key, Self::MODEL, &error).await;
                     // The class alone: the vendor's words may quote the text.
                     let why = error.class.word().to_owned();
                     failure = Unavailable { why, retry_after: error.retry_after };
                     if !blame::is_keys(error.class) {
-                        break;
+                        return Err(failure);
                     }
                 }
             }
         }
-        Err(failure)
+    }
+}
+
+/// A question's place among those that a key may have under way.
+enum Seat {
+    /// The key has no limits, or the place is that of the submit which waits for the judgement: one after the other, they need no
+    /// more.
+    Free,
+    /// One of its own.
+    Own,
+}
+
+impl Seat {
+    /// A place of `key`; none where it has as much to do as it may.
+    async fn take(case: &Case<'_>, key: &Key) -> Option<Self> {
+        let Case { ctx, claimed, entry } = *case;
+        if !key.is_limited {
+            return Some(Self::Free);
+        }
+        let is_shared = entry.key.as_ref().is_some_and(|taken| taken.id == key.id);
+        let attempt = if is_shared { entry.attempt } else { NO_ATTEMPT };
+        match provider::take(&ctx.db, key.id, claimed.job(), attempt, ctx.clock.now()).await {
+            Ok(Place::Taken) => Some(if is_shared { Self::Free } else { Self::Own }),
+            Ok(Place::NotBefore(_) | Place::Full) => None,
+            Err(error) => {
+                tracing::warn!(job.id = %claimed.job(), %error, "no place of a key could be asked for");
+                None
+            }
+        }
+    }
+
+    async fn leave(self, case: &Case<'_>, key: &Key) {
+        let Case { ctx, claimed, .. } = *case;
+        if matches!(self, Self::Own)
+            && let Err(error) = provider::give_back(&ctx.db, key.id, claimed.job(), NO_ATTEMPT).await
+        {
+            tracing::warn!(job.id = %claimed.job(), %error, "a place of a key is free some minutes later");
+        }
     }
 }
 
@@ -86,10 +148,10 @@ impl Moderator for OpenAi {
         "openai"
     }
 
-    async fn judge(&self, texts: &[&str]) -> Result<Verdict, Unavailable> {
+    async fn judge(&self, case: &Case<'_>, texts: &[&str]) -> Result<Verdict, Unavailable> {
         let pieces: Vec<_> = texts.iter().flat_map(|text| pieces(text)).collect();
         for pieces in pieces.chunks(PIECES_MAX) {
-            let verdict = self.ask(pieces).await?;
+            let verdict = self.ask(case, pieces).await?;
             if verdict != Verdict::Clean {
                 return Ok(verdict);
             }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, ensure};
 use async_trait::async_trait;
 
-use super::{Moderator, Unavailable, Verdict};
+use super::{Case, Moderator, Unavailable, Verdict};
 
 /// Name and text of every list, inside the binary.
 const BUILT_IN: [(&str, &str); 2] = [
@@ -145,7 +145,7 @@ impl Moderator for Words {
         "words"
     }
 
-    async fn judge(&self, texts: &[&str]) -> Result<Verdict, Unavailable> {
+    async fn judge(&self, _case: &Case<'_>, texts: &[&str]) -> Result<Verdict, Unavailable> {
         let found = texts.iter().find_map(|text| self.find(text));
         Ok(found.map_or(Verdict::Clean, Verdict::flagged))
     }

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Lost, Made, Station, keep, persist, route, tries};
+use super::{Lost, Made, Station, count_cost, keep, persist, route, tries};
 use crate::{
     Ctx, blame,
     fetch::{self, Inputs},
@@ -32,20 +32,25 @@ const FULL: TimeDelta = TimeDelta::seconds(5);
 
 /// A provider, and the key it is called with.
 #[derive(Debug)]
-pub(super) struct Desk<'a> {
+pub struct Desk<'a> {
     provider: &'a dyn Provider,
     key: Option<Key>,
 }
 
 impl<'a> Desk<'a> {
+    /// This provider, called with this key.
+    pub fn new(provider: &'a dyn Provider, key: Option<Key>) -> Self {
+        Self { provider, key }
+    }
+
     /// Where the task of a job is under way, if this process can call there.
     pub fn of_task(ctx: &'a Ctx, claimed: &Claimed) -> Option<Self> {
         let provider = ctx.providers.get(&claimed.provider)?.as_ref();
         if !providers::needs_key(&claimed.provider) {
-            return Some(Self { provider, key: None });
+            return Some(Self::new(provider, None));
         }
         let key = ctx.keychain.of_task(&claimed.provider, claimed.provider_key)?;
-        Some(Self { provider, key: Some(key) })
+        Some(Self::new(provider, Some(key)))
     }
 
     /// The same, by no other key than the one that its submit was made with.
@@ -88,7 +93,7 @@ impl<'a> Desk<'a> {
     }
 
     /// A call of the provider, timed and counted.
-    async fn timed<T>(
+    pub async fn timed<T>(
         &self,
         verb: &'static str,
         asked: impl Future<Output = Result<T, ProviderError>>,
@@ -112,7 +117,8 @@ pub struct Entry {
     pub key: Option<Key>,
     /// It is the one that tries a route which rests.
     pub is_probe: bool,
-    attempt: i16,
+    /// As this attempt.
+    pub attempt: i16,
 }
 
 impl Entry {
@@ -144,7 +150,7 @@ pub(super) async fn submit(
         }
     };
     let attempt = entry.attempt;
-    let desk = Desk { provider, key: entry.key.clone() };
+    let desk = Desk::new(provider, entry.key.clone());
     if provider.is_billed() {
         // Before the intent: a run given up with the intent written would look as if it had been sent.
         ctx.paying.begin();
@@ -158,6 +164,10 @@ pub(super) async fn submit(
         };
         if !persist(ctx, || Box::pin(ctx.writes.begin(intent.clone()))).await {
             return Err(Lost);
+        }
+        // One whose fate is not known was given up with it.
+        if matches!(claimed.checkpoint, Ok(Some(Checkpoint::Submitting { .. }))) {
+            count_cost(claimed, claimed.cost_usd);
         }
         ctx.probe.at(Station::Intended);
     }
@@ -174,6 +184,9 @@ pub(super) async fn submit(
         None => desk.timed("submit", provider.submit(&call)).await,
     };
     ctx.probe.at(Station::Answered);
+    if let (Some(key), Ok(_)) = (&desk.key, &answer) {
+        ctx.keychain.accepted(key).await;
+    }
     match answer {
         Ok(Step::Done(artifacts)) => keep(ctx, claimed, Made { artifacts, source, began, task: None }).await,
         Ok(Step::Pending(pending)) => Ok(outcome::pending(&pending, ctx.clock.now())),
