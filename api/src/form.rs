@@ -215,6 +215,11 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::DefaultBodyLimit;
+    use http::HeaderValue;
+    use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
+    use tokio::runtime::{Builder, Runtime};
+
     use super::*;
 
     fn form(body: Body) -> Request {
@@ -296,5 +301,165 @@ mod tests {
         long.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from(BODY_LIMIT_BYTES + 1));
         let refused = Form::open(long, &process).await.expect_err("too long");
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    fn config(cases: u32) -> Config {
+        Config { cases, failure_persistence: None, ..Config::default() }
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// A field: its name, that of its file, and what is in it.
+    type Part = (Option<String>, Option<String>, Vec<u8>);
+
+    /// The fields of a form that arrives in these pieces.
+    async fn fields(content_type: HeaderValue, pieces: Vec<Bytes>) -> Result<Vec<Part>, ApiError> {
+        let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, axum::Error>));
+        let mut request = Request::new(Body::from_stream(pieces));
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        let mut form = Form::open(request, &Process::new()).await?;
+        let mut found = Vec::new();
+        while let Some(mut field) = form.next().await? {
+            let (name, file) = (field.name().map(str::to_owned), field.file_name().map(str::to_owned));
+            let mut content = Vec::new();
+            while let Some(piece) = field.piece().await? {
+                content.extend_from_slice(&piece);
+            }
+            found.push((name, file, content));
+        }
+        Ok(found)
+    }
+
+    /// A good form with these fields.
+    fn written(boundary: &str, parts: &[Part]) -> Vec<u8> {
+        let mut form: Vec<u8> = Vec::new();
+        for (name, file, content) in parts {
+            let name = name.as_ref().map_or_else(String::new, |name| format!("; name=\"{name}\""));
+            let file = file.as_ref().map_or_else(String::new, |file| format!("; filename=\"{file}\""));
+            let head = format!("--{boundary}\r\nContent-Disposition: form-data{name}{file}\r\n");
+            form.extend(head.as_bytes());
+            form.extend(b"Content-Type: text/plain\r\n\r\n");
+            form.extend(content);
+            form.extend(b"\r\n");
+        }
+        form.extend(format!("--{boundary}--\r\n").as_bytes());
+        form
+    }
+
+    /// Cuts into pieces of these sizes, over and over.
+    fn cut(bytes: Vec<u8>, sizes: &[usize]) -> Vec<Bytes> {
+        let (mut rest, mut sizes) = (Bytes::from(bytes), sizes.iter().cycle());
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let size = sizes.next().map_or(rest.len(), |size| (*size).min(rest.len()));
+            pieces.push(rest.split_to(size));
+        }
+        pieces
+    }
+
+    fn boundary() -> impl Strategy<Value = String> {
+        prop_oneof![Just("b".to_owned()), Just("--".to_owned()), "[0-9A-Za-z_-]{1,70}"]
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        let name = || proptest::option::of("[a-zж0-9_.;=\\[\\] -]{1,12}");
+        // Bytes that are nearly a boundary among them.
+        let content = prop_oneof![
+            vec(any::<u8>(), 0..80),
+            "(\r|\n|\r\n|-|--|\r\n-|b|x){0,16}".prop_map(String::into_bytes),
+        ];
+        (name(), name(), content)
+    }
+
+    fn is_within(bytes: &[u8], mark: &[u8]) -> bool {
+        bytes.windows(mark.len()).any(|window| window == mark)
+    }
+
+    #[test]
+    fn a_good_form_is_read_the_same_however_it_is_cut() {
+        let runtime = runtime();
+        proptest!(config(400), |(
+            boundary in boundary(),
+            parts in vec(part(), 0..5),
+            sizes in vec(1..40_usize, 1..5),
+        )| {
+            let mark = format!("\r\n--{boundary}");
+            prop_assume!(parts.iter().all(|(_, _, content)| !is_within(content, mark.as_bytes())));
+            let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}")).unwrap();
+            let pieces = cut(written(&boundary, &parts), &sizes);
+            let found = runtime.block_on(fields(kind, pieces));
+            prop_assert!(found.as_ref().is_ok_and(|found| *found == parts), "{found:?}");
+        });
+    }
+
+    #[test]
+    fn no_form_breaks_the_reader_or_makes_it_wait_or_gives_more_than_was_sent() {
+        let runtime = runtime();
+        let kind = prop_oneof![
+            4 => Just("multipart/form-data; boundary=b".to_owned()),
+            1 => "multipart/form-data; ?boundary=\"?[ -~]{0,20}\"?",
+            1 => "[ -~]{0,40}",
+        ];
+        let head = "(--b|--b--|--|b)?(\r\n|\n| )?((?i)Content-Disposition: ?(form-data|file)?(; ?(file)?name\\*?=?\"?[a\\\\\"; ]{0,3}\"?){0,3}|[!-~]{0,9}:?[ -~]{0,9})?(\r\n){0,3}";
+        let other = prop_oneof![vec(any::<u8>(), 0..6), head.prop_map(String::into_bytes)];
+        let damage = (any::<Index>(), any::<Index>(), other);
+        proptest!(config(500), |(
+            kind in kind,
+            parts in vec(part(), 0..4),
+            damage in vec(damage, 0..4),
+            sizes in vec(1..60_usize, 1..4),
+        )| {
+            let mut bytes = written("b", &parts);
+            for (from, to, other) in damage {
+                let at = from.index(bytes.len() + 1);
+                let end = bytes.len().min(at + to.index(12));
+                bytes.splice(at..end, other);
+            }
+            let sent = bytes.len();
+            let kind = HeaderValue::from_str(&kind).unwrap();
+            match runtime.block_on(fields(kind, cut(bytes, &sizes))) {
+                Ok(found) => {
+                    let given: usize = found.iter().map(|(_, _, content)| content.len()).sum();
+                    prop_assert!(given <= sent, "{found:?}");
+                }
+                Err(refusal) => {
+                    let known = [StatusCode::BAD_REQUEST, StatusCode::UNSUPPORTED_MEDIA_TYPE];
+                    prop_assert!(known.contains(&refusal.status()), "{refusal:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn of_a_form_without_end_no_more_is_taken_than_its_route_allows() {
+        let runtime = runtime();
+        let begun = proptest::sample::select(
+            &["", "--b\r\n", "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n"][..],
+        );
+        proptest!(config(60), |(begun in begun, limit in 0..20_000_usize, size in 200..3000_usize, byte in any::<u8>())| {
+            let sent = Arc::new(AtomicI64::new(0));
+            let counter = sent.clone();
+            let endless = futures::stream::repeat_with(move || {
+                counter.fetch_add(i64::try_from(size).unwrap(), Ordering::Relaxed);
+                Ok::<_, axum::Error>(Bytes::from(vec![byte; size]))
+            });
+            let begun = futures::stream::iter([Ok(Bytes::from_static(begun.as_bytes()))]);
+            let mut request = form(Body::from_stream(begun.chain(endless)));
+            request.extensions_mut().insert(BodyLimit(limit));
+            DefaultBodyLimit::max(limit).apply(&mut request);
+            let refused = runtime.block_on(async {
+                let mut form = Form::open(request, &Process::new()).await?;
+                while let Some(mut field) = form.next().await? {
+                    while field.piece().await?.is_some() {}
+                }
+                Ok::<_, ApiError>(())
+            });
+            let status = refused.map_err(|refusal| refusal.status());
+            prop_assert_eq!(status, Err(StatusCode::PAYLOAD_TOO_LARGE));
+            let taken = usize::try_from(sent.load(Ordering::Relaxed)).unwrap();
+            prop_assert!(taken <= limit + 2 * size, "{taken} bytes were taken, and {limit} are allowed");
+        });
     }
 }

@@ -135,6 +135,8 @@ pub fn download(name: &str, content_type: &'static str, body: impl Into<Body>) -
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
     use super::*;
 
     fn check(cell: &Cell, expected: &str) {
@@ -169,5 +171,30 @@ mod tests {
         };
         assert!(accepts("text/csv") && accepts("application/xml, Text/CSV;q=0.9"));
         assert!(!accepts("*/*") && !accepts("text/html") && !accepts_csv(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn no_accept_header_breaks_anything_and_csv_is_given_only_by_its_name() {
+        let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
+        let value = prop_oneof![
+            vec(any::<u8>(), 0..60),
+            "([a-z*]{1,5}/[a-z*]{1,5}|text/csvx|xtext/csv|text/ csv|\"text/csv\")(;q=[01]\\.[0-9])?"
+                .prop_map(String::into_bytes)
+        ];
+        let value = value.prop_filter_map("no header", |bytes| http::HeaderValue::from_bytes(&bytes).ok());
+        proptest!(config, |(values in vec(value, 0..4), spelt in "[tT][eE][xX][tT]/[cC][sS][vV]", end in "( ?; ?q=1)?(, ?a/b)?")| {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append(header::ACCEPT, value.clone());
+            }
+            let is_named = values.iter().any(|value| value.as_bytes().to_ascii_lowercase().windows(8).any(|part| part == b"text/csv"));
+            prop_assert!(is_named || !accepts_csv(&headers), "{values:?}");
+            headers.append(header::ACCEPT, http::HeaderValue::from_str(&format!("{spelt}{end}")).unwrap());
+            prop_assert!(accepts_csv(&headers), "{values:?} {spelt}{end}");
+        });
+        for other in ["text/csvx", "xtext/csv", "\"text/csv\"", "text/ csv"] {
+            let value = http::HeaderValue::from_static(other);
+            assert!(!accepts_csv(&HeaderMap::from_iter([(header::ACCEPT, value)])), "{other}");
+        }
     }
 }

@@ -152,3 +152,47 @@ pub async fn hear(listener: &mut Option<Listener>) -> Said {
 fn standing(job: &Job) -> Seen {
     (job.status.clone(), job.phase.clone(), job.progress)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
+
+    use super::*;
+
+    fn config() -> Config {
+        Config { cases: 400, failure_persistence: None, ..Config::default() }
+    }
+
+    fn last(value: HeaderValue) -> Option<Place> {
+        last_place(&HeaderMap::from_iter([(http::HeaderName::from_static("last-event-id"), value)]))
+    }
+
+    #[test]
+    fn the_id_of_an_event_is_understood_when_it_comes_back() {
+        proptest!(config(), |(attempt in 0..=i16::MAX, offset in any::<usize>())| {
+            let place = Place { attempt, offset };
+            prop_assert_eq!(last(HeaderValue::from_str(&place.to_string()).unwrap()), Some(place));
+        });
+    }
+
+    #[test]
+    fn what_is_no_id_of_ours_is_the_beginning() {
+        let value = prop_oneof![
+            vec(any::<u8>(), 0..40),
+            "[+-]?[0-9]{0,22}-?[+-]?[0-9]{0,22}( |-1)?".prop_map(String::into_bytes)
+        ];
+        let value = value.prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok());
+        proptest!(config(), |(value in value)| {
+            if let Some(place) = last(value.clone()) {
+                prop_assert!(place.attempt >= 0);
+                // The same numbers, however they were written.
+                let digits = |text: &str| text.parse::<u128>().ok();
+                let (attempt, offset) = value.to_str().unwrap().split_once('-').unwrap();
+                prop_assert_eq!(digits(attempt), u128::try_from(place.attempt).ok());
+                prop_assert_eq!(digits(offset), u128::try_from(place.offset).ok());
+            }
+        });
+        assert_eq!(last_place(&HeaderMap::new()), None);
+    }
+}

@@ -173,6 +173,7 @@ pub async fn within(
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, routing::get};
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
     use tower::ServiceExt;
 
     use super::*;
@@ -189,6 +190,34 @@ mod tests {
         for bad in ["", " ", "two words", "\"quoted\"", "a,b", "a\tb", "<b>", "ünï", "${jndi}"] {
             check(bad, false);
         }
+    }
+
+    #[test]
+    fn a_request_goes_by_the_name_it_gave_or_by_one_of_ours() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let router: Router = Router::new()
+            .route("/", get(|| async {}))
+            .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+            .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+            .layer(middleware::from_fn(tame));
+        let value = prop_oneof![
+            vec(any::<u8>(), 0..200),
+            "[a-zA-Z0-9_.:/+=@~-]{1,130}".prop_map(String::into_bytes),
+            "[a-z]{1,5}[ ,\"<${}\t]?[a-z]{0,5}".prop_map(String::into_bytes),
+        ];
+        let value = value.prop_filter_map("no header", |bytes| HeaderValue::from_bytes(&bytes).ok());
+        let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(sent in vec(value, 0..3))| {
+            let mut request = Request::builder().uri("/").body(Body::empty()).unwrap();
+            for value in &sent {
+                request.headers_mut().append(REQUEST_ID, value.clone());
+            }
+            let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+            let told: Vec<_> = answer.headers().get_all(REQUEST_ID).iter().collect();
+            prop_assert!(told.len() == 1 && is_name(told[0]), "{sent:?}: {told:?}");
+            let is_theirs = sent.len() == 1 && is_name(&sent[0]);
+            prop_assert_eq!(sent.contains(told[0]), is_theirs, "{:?}: {:?}", sent, told);
+        });
     }
 
     #[test]

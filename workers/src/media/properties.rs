@@ -10,7 +10,9 @@ use image::ImageFormat;
 use peak_alloc::PeakAlloc;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
 
-use super::{Format, HEAD_BYTES, Kind, MediaError, ogg, preview, samples, sniff, sounds, verify, vorbis};
+use super::{
+    Format, HEAD_BYTES, Kind, MediaError, ogg, preview, samples, sniff, sounds, survey, verify, vorbis,
+};
 
 /// Counts what the whole test program has allocated at any time.
 #[global_allocator]
@@ -145,7 +147,8 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Judges the file, and makes the preview of a picture that passed: in time, and within the limit of memory.
+/// Judges the file, as a result and as something that was sent in, and makes the preview of a picture that passed: in time, and
+/// within the limit of memory.
 fn examine(bytes: &[u8], kind: Kind) -> Result<(), TestCaseError> {
     let file = samples::file(bytes);
     MEMORY.reset_peak_usage();
@@ -153,6 +156,11 @@ fn examine(bytes: &[u8], kind: Kind) -> Result<(), TestCaseError> {
     let verdict = verify(file.path(), kind);
     if let Err(MediaError::Io(error)) = &verdict {
         return Err(TestCaseError::fail(format!("the disk is blamed: {error}")));
+    }
+    if let Some(format) = sniff(&bytes[..bytes.len().min(HEAD_BYTES)])
+        && let Ok(Some(picture)) = survey(bytes, format)
+    {
+        prop_assert!(picture.width > 0 && picture.height > 0, "a picture of nothing: {picture:?}");
     }
     if kind == Kind::Image && verdict.is_ok() {
         prop_assert!(preview(file.path()).is_ok(), "a good picture has no preview");

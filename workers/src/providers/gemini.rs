@@ -178,7 +178,8 @@ struct InlineData {
 /// Turns an answer with status 200 into pictures, or into what it says went wrong.
 fn read(generated: Generated) -> Result<Artifacts, ProviderError> {
     if let Some(reason) = generated.prompt_feedback.and_then(|feedback| feedback.block_reason) {
-        return Err(ProviderError::new(ErrorClass::Refused, format!("the prompt was blocked: {reason}")));
+        let words = format!("the prompt was blocked: {}", http::quote(&reason));
+        return Err(ProviderError::new(ErrorClass::Refused, words));
     }
     let reason = generated.candidates.first().and_then(|candidate| candidate.finish_reason.clone());
     let files = generated
@@ -193,7 +194,8 @@ fn read(generated: Generated) -> Result<Artifacts, ProviderError> {
         .map_err(|_| ProviderError::new(ErrorClass::Broken, "the image is not proper base64"))?;
     if files.is_empty() {
         let reason = reason.as_deref().unwrap_or("no finish reason");
-        return Err(ProviderError::new(class_of_finish(reason), format!("no image: {reason}")));
+        let words = format!("no image: {}", http::quote(reason));
+        return Err(ProviderError::new(class_of_finish(reason), words));
     }
     Ok(Artifacts { files, usage: generated.usage_metadata, ..Artifacts::default() })
 }

@@ -15,12 +15,13 @@ use reqwest::multipart::Form;
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, Checkup, Credit, ErrorClass, Provider, ProviderError, Step,
     Vendor,
     http::{self, ASK_TIMEOUT, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, MAX_JSON_BYTES, Stake, file_part},
+    openai::chat::amount,
 };
 
 /// How it is configured.
@@ -159,7 +160,7 @@ struct Me {
 struct Made {
     /// What was spent.
     #[serde(default)]
-    credits: Option<Number>,
+    credits: Option<Value>,
     /// Of endpoints that make several.
     #[serde(default)]
     data: Vec<Image>,
@@ -185,14 +186,14 @@ fn read(made: Made) -> Result<Artifacts, ProviderError> {
                 let bytes = BASE64_STANDARD.decode(data);
                 Artifact::Inline(bytes.map_err(|_| broken("a picture is not proper base64"))?.into())
             }
-            (None, Some(url)) => Artifact::Remote { url, headers: Vec::new() },
-            (None, None) => return Err(broken("a picture without data or address")),
+            (None, Some(url)) if !url.is_empty() => Artifact::Remote { url, headers: Vec::new() },
+            (None, _) => return Err(broken("a picture without data or address")),
         });
     }
     if files.is_empty() {
         return Err(broken("an answer without a picture"));
     }
-    let spent = made.credits.as_ref().and_then(|credits| credits.to_string().parse::<Decimal>().ok());
+    let spent = made.credits.as_ref().and_then(amount);
     let cost_usd = spent.map(|credits| credits / Decimal::from(CREDITS_PER_USD));
     let usage = made.credits.map(|credits| json!({ "credits": credits }));
     Ok(Artifacts { files, usage, cost_usd, ..Artifacts::default() })

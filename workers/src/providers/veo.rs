@@ -20,7 +20,7 @@ use url::Url;
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, Checkup, ErrorClass, InputFile, Pending, Provider,
     ProviderError, Step, Vendor, gemini,
-    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
+    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, is_id},
 };
 
 /// How it is configured: with the key and the address of Gemini.
@@ -129,8 +129,9 @@ impl Provider for Veo {
         let answer = self.send(&call.key, request, Stake::Submit).await?;
         let operation: Operation = answer.json()?;
         match operation.name.as_deref() {
-            None | Some("") => Err(answer.nonsense("accepted without the name of an operation")),
-            Some(name) => Ok(pending(name)),
+            // It becomes the path that is asked.
+            Some(name) if name.split('/').all(is_id) => Ok(pending(name)),
+            _ => Err(answer.nonsense("accepted without the name of an operation")),
         }
     }
 

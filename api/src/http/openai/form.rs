@@ -143,6 +143,7 @@ pub fn fill_in(fields: &mut Map<String, Value>, name: &str, text: String) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, test_runner::Config};
     use shared::id::FileId;
 
     use super::*;
@@ -170,6 +171,41 @@ mod tests {
             "input_reference": {"image_url": "https://example.com/a.png"}, "odd]": "x",
         });
         assert_eq!(Value::from(fields), expected);
+    }
+
+    /// Every text in what was filled in.
+    fn texts(value: &Value) -> Vec<&str> {
+        match value {
+            Value::String(text) => vec![text],
+            Value::Array(items) => items.iter().flat_map(texts).collect(),
+            Value::Object(fields) => fields.values().flat_map(texts).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_name_of_a_field_breaks_a_form_and_nothing_in_it_is_made_up() {
+        let name = prop_oneof![any::<String>(), "[ab]{0,2}(\\[[ab]{0,2}\\]?){0,2}\\]?", "[a\\[\\]]{0,6}"];
+        let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
+        proptest!(config, |(names in vec(name, 1..8))| {
+            let mut fields = Map::new();
+            for (number, name) in names.iter().enumerate() {
+                fill_in(&mut fields, name, number.to_string());
+            }
+            let filled = Value::from(fields);
+            let mut found = texts(&filled);
+            let count = found.len();
+            found.sort_unstable();
+            found.dedup();
+            prop_assert!(found.len() == count && count <= names.len(), "{filled}");
+            let is_sent = |text: &&str| text.parse::<usize>().is_ok_and(|number| number < names.len());
+            prop_assert!(found.iter().all(is_sent), "{filled}");
+            // A plain name means itself, and the last word on it counts.
+            let (last, name) = (names.len() - 1, &names[names.len() - 1]);
+            if !name.ends_with(']') {
+                prop_assert_eq!(&filled[name], &json!(last.to_string()));
+            }
+        });
     }
 
     #[test]

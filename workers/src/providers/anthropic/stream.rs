@@ -147,7 +147,10 @@ impl Message {
             }
             Event::MessageDelta { delta, usage } => {
                 self.usage.update(usage);
-                let Some(reason) = delta.stop_reason else { return Ok(None) };
+                // An empty one says nothing.
+                let Some(reason) = delta.stop_reason.filter(|reason| !reason.is_empty()) else {
+                    return Ok(None);
+                };
                 self.is_whole = true;
                 json!({"index": 0, "delta": {}, "finish_reason": finish_reason(&reason)})
             }

@@ -204,7 +204,8 @@ impl Heard {
             return Err(self.broken_off(code, &fault));
         }
         if let Some(reason) = event.prompt_feedback.and_then(|feedback| feedback.block_reason) {
-            return Err(ProviderError::new(ErrorClass::Refused, format!("the prompt was blocked: {reason}")));
+            let words = format!("the prompt was blocked: {}", http::quote(&reason));
+            return Err(ProviderError::new(ErrorClass::Refused, words));
         }
         let choices = event.candidates.into_iter().map(choice).collect::<Result<Vec<_>, _>>()?;
         self.draft.add(&choices);
@@ -253,7 +254,10 @@ fn finish_reason(reason: &str) -> Result<&'static str, ProviderError> {
     match reason {
         "STOP" => Ok("stop"),
         "MAX_TOKENS" => Ok("length"),
-        other => Err(ProviderError::new(class_of_finish(other), format!("no answer: {other}"))),
+        other => {
+            let words = format!("no answer: {}", http::quote(other));
+            Err(ProviderError::new(class_of_finish(other), words))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Line, duration, pending, picture, prompt, verdict};
 use crate::providers::{
     AfterAmbiguity, Artifact, Artifacts, Call, ErrorClass, Provider, ProviderError, Step, Vendor,
-    http::{Answer, Stake},
+    http::{Answer, Stake, is_id},
 };
 
 /// How it is configured. The keys are not those of Dream Machine.
@@ -49,12 +49,12 @@ impl Provider for Agents {
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let request = self.0.http.post(self.0.url("/generations")).json(&request(call)?);
-        read(&self.0.send(&call.key, request, Stake::Submit).await?)
+        read(&self.0.send(&call.key, request, Stake::Submit).await?, None)
     }
 
     async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let request = self.0.http.get(self.0.url(&format!("/generations/{provider_ref}")));
-        read(&self.0.send(&call.key, request, Stake::Ask).await?)
+        read(&self.0.send(&call.key, request, Stake::Ask).await?, Some(provider_ref))
     }
 }
 
@@ -104,10 +104,14 @@ struct Output {
     url: Option<String>,
 }
 
-fn read(answer: &Answer) -> Result<Step, ProviderError> {
+/// The generation in an answer. `known` is the one that was asked after: an answer about another says nothing of it.
+fn read(answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
     let generation: Generation = answer.json()?;
-    if generation.id.is_empty() {
+    if !is_id(&generation.id) {
         return Err(answer.nonsense("the generation has no id"));
+    }
+    if known.is_some_and(|id| id != generation.id) {
+        return Err(answer.nonsense("an answer about another generation"));
     }
     step(generation)
 }

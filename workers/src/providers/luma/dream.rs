@@ -15,7 +15,7 @@ use super::{Line, duration, pending, picture, prompt, verdict};
 use crate::providers::{
     AfterAmbiguity, Artifact, Artifacts, Call, Checkup, Credit, ErrorClass, Provider, ProviderError, Step,
     Vendor,
-    http::{Answer, Stake},
+    http::{Answer, Stake, is_id},
 };
 
 /// How it is configured.
@@ -52,12 +52,12 @@ impl Provider for Dream {
 
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let request = self.0.http.post(self.0.url("/generations/video")).json(&request(call)?);
-        read(&self.0.send(&call.key, request, Stake::Submit).await?)
+        read(&self.0.send(&call.key, request, Stake::Submit).await?, None)
     }
 
     async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let request = self.0.http.get(self.0.url(&format!("/generations/{provider_ref}")));
-        read(&self.0.send(&call.key, request, Stake::Ask).await?)
+        read(&self.0.send(&call.key, request, Stake::Ask).await?, Some(provider_ref))
     }
 
     async fn cancel(&self, call: &Call, provider_ref: &str) -> Result<(), ProviderError> {
@@ -123,10 +123,14 @@ struct Assets {
     video: Option<String>,
 }
 
-fn read(answer: &Answer) -> Result<Step, ProviderError> {
+/// The generation in an answer. `known` is the one that was asked after: an answer about another says nothing of it.
+fn read(answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
     let generation: Generation = answer.json()?;
-    if generation.id.is_empty() {
+    if !is_id(&generation.id) {
         return Err(answer.nonsense("the generation has no id"));
+    }
+    if known.is_some_and(|id| id != generation.id) {
+        return Err(answer.nonsense("an answer about another generation"));
     }
     step(generation)
 }

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::providers::{ErrorClass, ProviderError, http::Answer};
+use crate::providers::{
+    ErrorClass, ProviderError,
+    http::{Answer, is_id},
+};
 
 /// A submit that the proxy took.
 #[derive(Debug, PartialEq)]
@@ -62,11 +65,11 @@ pub(super) fn read(answer: &Answer, follows_up: bool) -> Result<Taken, ProviderE
     }
 }
 
-/// A task's id, which is a string, or a number in some forks.
+/// A task's id, which is a string, or a number in some forks. One too long to be read exactly is none.
 pub(super) fn id(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if is_id(text) => Some(text.clone()),
+        Value::Number(number) if number.is_u64() => Some(number.to_string()),
         _ => None,
     }
 }

@@ -157,10 +157,8 @@ fn verdict(failure: Option<Failure>) -> ProviderError {
         Some(ErrorClass::Refused) => ErrorClass::Refused,
         _ => ErrorClass::Failed,
     };
-    ProviderError::new(
-        class,
-        format!("the task failed: code {} {}", failure.code, http::quote(&failure.message)),
-    )
+    let words = http::quote(&format!("code {} {}", failure.code, failure.message));
+    ProviderError::new(class, format!("the task failed: {words}"))
 }
 
 #[cfg(test)]

@@ -129,8 +129,8 @@ fn gather(drawn: Drawn) -> Result<Artifacts, ProviderError> {
                 let bytes = BASE64_STANDARD.decode(data);
                 Artifact::Inline(bytes.map_err(|_| broken("a picture is not proper base64"))?.into())
             }
-            (None, Some(url)) => Artifact::Remote { url, headers: Vec::new() },
-            (None, None) => return Err(broken("a picture without data or address")),
+            (None, Some(url)) if !url.is_empty() => Artifact::Remote { url, headers: Vec::new() },
+            (None, _) => return Err(broken("a picture without data or address")),
         });
     }
     if files.is_empty() {

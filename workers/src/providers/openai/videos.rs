@@ -25,7 +25,7 @@ use crate::{
     providers::{
         AfterAmbiguity, Artifact, Artifacts, Call, Checkup, ErrorClass, InputFile, Pending, Provider,
         ProviderError, Step, Vendor,
-        http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT},
+        http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, VIDEO_SUBMIT_TIMEOUT, is_id},
     },
 };
 
@@ -81,10 +81,14 @@ impl Videos {
         if answer.status.is_success() { Ok(answer) } else { Err(fault(&answer)) }
     }
 
-    fn read(&self, key: &SecretString, answer: &Answer) -> Result<Step, ProviderError> {
+    /// The task in an answer. `known` is the one that was asked after: an answer about another says nothing of it.
+    fn read(&self, key: &SecretString, answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
         let task: Task = answer.json()?;
-        if task.id.is_empty() {
+        if !is_id(&task.id) {
             return Err(answer.nonsense("the task has no id"));
+        }
+        if known.is_some_and(|id| id != task.id) {
+            return Err(answer.nonsense("an answer about another task"));
         }
         self.step(key, task, look_again(&answer.headers))
     }
@@ -132,12 +136,12 @@ impl Provider for Videos {
             Some(image) => request.multipart(form(fields, image)?),
             None => request.json(&fields),
         };
-        self.read(&call.key, &self.send(&call.key, request, Stake::Submit).await?)
+        self.read(&call.key, &self.send(&call.key, request, Stake::Submit).await?, None)
     }
 
     async fn resume(&self, call: &Call, provider_ref: &str) -> Result<Step, ProviderError> {
         let request = self.http.get(format!("{}/videos/{provider_ref}", self.base_url));
-        self.read(&call.key, &self.send(&call.key, request, Stake::Ask).await?)
+        self.read(&call.key, &self.send(&call.key, request, Stake::Ask).await?, Some(provider_ref))
     }
 
     async fn check(&self, key: &SecretString) -> Result<Option<Checkup>, ProviderError> {
@@ -233,8 +237,8 @@ fn verdict(failure: Option<Failure>) -> ProviderError {
         Some(ErrorClass::Refused) => ErrorClass::Refused,
         _ => ErrorClass::Failed,
     };
-    let words = http::quote(failure.message.as_deref().unwrap_or_default());
-    ProviderError::new(class, format!("the task failed: {code} {words}"))
+    let words = http::quote(&format!("{code} {}", failure.message.as_deref().unwrap_or_default()));
+    ProviderError::new(class, format!("the task failed: {words}"))
 }
 
 #[cfg(test)]

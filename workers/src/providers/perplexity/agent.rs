@@ -146,8 +146,10 @@ async fn listen(mut events: Events, call: &Call) -> Result<Response, ProviderErr
                 has_begun = true;
                 call.deltas.tell(json!([{"index": 0, "delta": {"content": text}}]));
             }
-            ("response.completed" | "response.incomplete" | "response.failed", _, Some(response)) => {
-                return Ok(response);
+            ("response.completed" | "response.incomplete", _, Some(response)) => return Ok(response),
+            // Whatever the response says of itself.
+            ("response.failed", _, Some(response)) => {
+                return Ok(Response { status: "failed".to_owned(), ..response });
             }
             _ => {}
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Call, Station, Verb, config, fal as fal_adapter, is_nothing_begun, is_verdict, mapped,
     mutation::{changes, mutate},
-    replicate as replicate_adapter,
+    read, replicate as replicate_adapter,
     responder::{Responder, json as wire},
 };
 use crate::providers::{Artifact, Step};
@@ -68,11 +68,6 @@ pub(super) fn fal_result() -> Value {
         "images": [{"url": "https://example.com/1.png", "width": 1024, "height": 768, "content_type": "image/png"}],
         "timings": {"inference": 1.25}, "seed": 7, "has_nsfw_concepts": [false], "prompt": "a fox",
     })
-}
-
-/// The mutated answer as plain JSON; nothing where it is none.
-fn read(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Whether each file's address, or its bytes, are in the answer.

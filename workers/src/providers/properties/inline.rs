@@ -163,6 +163,19 @@ fn subtitles_are_text_and_no_page() {
 }
 
 #[test]
+fn what_is_said_of_a_mangled_answer_is_short_and_tells_no_key() {
+    let responder = Responder::new();
+    let stations = super::stations(&responder);
+    proptest!(config(800), |(nth in any::<proptest::sample::Index>(), changes in changes(&WORDS))| {
+        let station = nth.get(&stations);
+        let answers = [station.mangled(&changes), wire(&station.next.to_string())];
+        if let Err(error) = station.ask(&responder, &answers) {
+            prop_assert!(!error.message.contains("sk-proj") && error.message.chars().count() < 400, "{station:?}: {error}");
+        }
+    });
+}
+
+#[test]
 fn an_error_is_never_a_result_and_never_tells_a_key() {
     let responder = Responder::new();
     let stations = super::stations(&responder);

@@ -77,6 +77,14 @@ pub fn mutate(good: &Value, changes: &Changes) -> String {
     write(good, &changes, &mut 0).concat()
 }
 
+/// The documents of a list with the changes made, whole ones among them: each as its text.
+pub fn mutate_each(good: &[Value], changes: &Changes) -> Vec<String> {
+    let all: usize = good.iter().map(count).sum();
+    let changes = changes.iter().map(|(index, change)| (index.index(all), change)).collect();
+    let mut number = 0;
+    good.iter().flat_map(|each| write(each, &changes, &mut number)).collect()
+}
+
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(count).sum(),

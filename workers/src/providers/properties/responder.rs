@@ -77,6 +77,21 @@ pub fn http(status: u16, media_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// What OpenAI's streams say at their end, which is no JSON.
+pub const DONE: &str = "[DONE]";
+
+/// Server-sent events with these data, each on one line. The one that is [`DONE`] as JSON is it as it is.
+pub fn events(data: &[String]) -> String {
+    let quoted = format!("\"{DONE}\"");
+    let line = |data: &String| if *data == quoted { DONE.to_owned() } else { data.clone() };
+    data.iter().map(|data| format!("data: {}\n\n", line(data))).collect()
+}
+
+/// A whole stream of events under a 200.
+pub fn stream(data: &[String]) -> Vec<u8> {
+    http(200, "text/event-stream", events(data).as_bytes())
+}
+
 /// JSON under a 200.
 pub fn json(body: &str) -> Vec<u8> {
     http(200, "application/json", body.as_bytes())

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Station, Verb, call, config, is_nothing_begun, is_verdict, kling as adapter, minimax as other_adapter,
     mutation::{changes, mutate},
+    read,
     responder::{Responder, json as wire},
 };
 use crate::providers::{ErrorClass, ProviderError, Step};
@@ -64,11 +65,6 @@ pub(super) fn retrieved() -> Value {
 
 fn film() -> super::Call {
     call("video.generate", json!({"prompt": "a fox"}))
-}
-
-/// The mutated answer as plain JSON; nothing where it is none.
-fn read(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 fn provider_ref(made: &Result<Step, ProviderError>) -> Option<&str> {

@@ -24,7 +24,7 @@ use serde_json::json;
 use super::{
     AfterAmbiguity, Artifact, Artifacts, Call, Checkup, Credit, ErrorClass, Pending, Provider, ProviderError,
     Step, Vendor,
-    http::{self, ASK_TIMEOUT, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, MAX_JSON_BYTES, Stake},
+    http::{self, ASK_TIMEOUT, Answer, IMAGE_TIMEOUT, MAX_INLINE_BYTES, MAX_JSON_BYTES, Stake, is_id},
 };
 
 mod request;
@@ -143,7 +143,7 @@ fn step(answer: &Answer, known: Option<&str>) -> Result<Step, ProviderError> {
         Some(id) => answer.json::<Taken>().map(|_| id.to_owned())?,
         None => answer.json::<Taken>()?.id,
     };
-    if id.is_empty() {
+    if !is_id(&id) {
         return Err(answer.nonsense("accepted without a task id"));
     }
     let phase = if known.is_some() { "generating at provider" } else { "queued at provider" };

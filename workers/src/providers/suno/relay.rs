@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{SUBMIT_TIMEOUT, Track, Wish, class_of_failure, made, pending};
 use crate::providers::{
     AfterAmbiguity, Call, ErrorClass, Provider, ProviderError, Step, Vendor,
-    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake},
+    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, is_id},
 };
 
 /// How it is configured. There are many relays and no first among them, so the address is that of a container beside ours.
@@ -75,7 +75,7 @@ impl Provider for Relay {
     async fn submit(&self, call: &Call) -> Result<Step, ProviderError> {
         let request = self.http.post(format!("{}/suno/submit/music", self.base_url)).json(&request(call)?);
         match self.send(&call.key, request, Stake::Submit).await?.as_str() {
-            Some(id) if !id.is_empty() => Ok(pending(id, true, None)),
+            Some(id) if is_id(id) => Ok(pending(id, true, None)),
             _ => Err(ProviderError::new(ErrorClass::Ambiguous, "accepted without a task id")),
         }
     }

@@ -17,7 +17,7 @@ use url::Url;
 use super::{SUBMIT_TIMEOUT, Track, Wish, made, pending};
 use crate::providers::{
     AfterAmbiguity, Call, Checkup, Credit, ErrorClass, Provider, ProviderError, Step, Vendor,
-    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake},
+    http::{self, ASK_TIMEOUT, Answer, MAX_JSON_BYTES, Stake, is_id},
 };
 
 /// How it is configured.
@@ -84,7 +84,7 @@ impl Provider for SunoApi {
         let request = self.http.post(format!("{}/api/v1/generate", self.base_url)).json(&request(call)?);
         let taken = self.send(&call.key, request, Stake::Submit).await?;
         match taken["taskId"].as_str() {
-            Some(id) if !id.is_empty() => Ok(pending(id, true, None)),
+            Some(id) if is_id(id) => Ok(pending(id, true, None)),
             _ => Err(ProviderError::new(ErrorClass::Ambiguous, "accepted without a task id")),
         }
     }
