@@ -59,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         metrics: Some(metrics),
         limits: settings.limits,
         uploads: Uploads::new(settings.uploads),
+        waits: Waits::default(),
         cors: settings.cors,
         dialogs: api::config::Dialogs::from_env()?,
         trusted_proxies: settings.trusted_proxies,

@@ -256,6 +256,7 @@ impl Stack {
             metrics: Some(metrics),
             limits: api::Limits::default(),
             uploads: api::Uploads::new(api::UploadLimits::default()),
+            waits: api::Waits::default(),
             cors: api::config::cors_origins()?,
             dialogs: api::config::Dialogs::from_env()?,
             trusted_proxies: 0,
