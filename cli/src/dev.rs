@@ -286,6 +286,7 @@ impl Stack {
             secret: self.secret.clone(),
             signer: Signer::new(&self.secret),
             sealer: self.sealer.clone(),
+            timeout: notify::TIMEOUT,
         };
         let (wakes, process, slots) =
             (self.wakes.clone(), self.process.clone(), workers::config::delivery_slots()?);

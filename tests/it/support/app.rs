@@ -153,6 +153,7 @@ impl TestApp {
             secret: SECRET.to_owned().into(),
             signer: signer.clone(),
             sealer: sealer.clone(),
+            timeout: notify::TIMEOUT,
         };
         let mail_dir = TempDir::new().expect("a folder for mails");
         let mailer = mail::Ctx {
