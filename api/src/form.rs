@@ -24,13 +24,10 @@ use futures::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 
 use crate::{
-    ApiError,
+    ApiError, Waits,
     request::{BODY_LIMIT_BYTES, BodyLimit},
 };
 use shared::process::Process;
-
-/// Longest wait for the next piece, or for the head of the next field.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Fewest bytes a second over the whole of a form: 256 kbit/s, which a poor mobile network carries. With it 100 MB take less
 /// than an hour.
@@ -42,9 +39,6 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Most bytes of a form that have come and were not handed out: boundaries and heads of fields, and the piece in hand.
 const HELD_BYTES_MAX: i64 = 1024 * 1024;
 
-/// How long the rest of a refused form is read.
-const LINGER: Duration = Duration::from_secs(5);
-
 /// A form that is arriving.
 #[derive(Debug)]
 pub struct Form {
@@ -53,6 +47,7 @@ pub struct Form {
     held: Arc<AtomicI64>,
     pace: Pace,
     process: Process,
+    waits: Waits,
     /// Longest form, in bytes.
     limit: usize,
 }
@@ -64,6 +59,8 @@ pub struct Field<'a> {
     held: &'a AtomicI64,
     pace: &'a mut Pace,
     process: &'a Process,
+    /// Longest wait for the next piece.
+    silence: Duration,
     limit: usize,
 }
 
@@ -72,7 +69,7 @@ impl Form {
     ///
     /// # Errors
     /// When it is no form, or says that it is longer than its route allows.
-    pub async fn open(request: Request, process: &Process) -> Result<Self, ApiError> {
+    pub async fn open(request: Request, process: &Process, waits: Waits) -> Result<Self, ApiError> {
         let limit = request.extensions().get().map_or(BODY_LIMIT_BYTES, |BodyLimit(limit)| *limit);
         if declared_length(request.headers()).is_some_and(|length| length > limit) {
             return Err(ApiError::too_large(limit));
@@ -81,7 +78,7 @@ impl Form {
         let counter = held.clone();
         let request = request.map(|body| counted(body, counter));
         let multipart = Multipart::from_request(request, &()).await.map_err(|_| ApiError::not_a_form())?;
-        Ok(Self { multipart, held, pace: Pace::default(), process: process.clone(), limit })
+        Ok(Self { multipart, held, pace: Pace::default(), process: process.clone(), waits, limit })
     }
 
     /// The next field; `None` after the last, which is at the end of the whole form and nowhere before.
@@ -89,10 +86,11 @@ impl Form {
     /// # Errors
     /// When the form breaks off, is none, is too long or does not go on.
     pub async fn next(&mut self) -> Result<Option<Field<'_>>, ApiError> {
-        let Self { multipart, held, pace, process, limit } = self;
-        let limit = *limit;
-        let Some(inner) = arrived(process, limit, multipart.next_field()).await? else { return Ok(None) };
-        Ok(Some(Field { inner, held, pace, process, limit }))
+        let Self { multipart, held, pace, process, waits, limit } = self;
+        let (silence, limit) = (waits.piece, *limit);
+        let next = arrived(process, silence, limit, multipart.next_field()).await?;
+        let Some(inner) = next else { return Ok(None) };
+        Ok(Some(Field { inner, held, pace, process, silence, limit }))
     }
 
     /// Reads on for a moment and throws away what comes. A client that is still sending finds its connection broken otherwise,
@@ -100,9 +98,10 @@ impl Form {
     pub async fn discard(mut self) {
         // From here on as much may come as the route allows.
         self.held.store(i64::MIN, Ordering::Relaxed);
+        let linger = self.waits.linger;
         let rest = async { while let Ok(Some(_)) = self.multipart.next_field().await {} };
         // Whether it came to its end does not matter any more.
-        drop(tokio::time::timeout(LINGER, rest).await);
+        drop(tokio::time::timeout(linger, rest).await);
     }
 }
 
@@ -123,7 +122,7 @@ impl Field<'_> {
     /// When the form breaks off, is too long, or comes too slowly.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         let asked = Instant::now();
-        let piece = arrived(self.process, self.limit, self.inner.chunk()).await?;
+        let piece = arrived(self.process, self.silence, self.limit, self.inner.chunk()).await?;
         let length = piece.as_ref().map_or(0, Bytes::len);
         self.held.fetch_sub(i64::try_from(length).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.pace.count(length, asked.elapsed());
@@ -147,12 +146,13 @@ impl Field<'_> {
 /// Waits for what comes next, for as long as a client may be silent and the process goes on.
 async fn arrived<T>(
     process: &Process,
+    silence: Duration,
     limit: usize,
     next: impl Future<Output = Result<T, MultipartError>>,
 ) -> Result<T, ApiError> {
     tokio::select! {
         () = process.stopping() => Err(ApiError::unavailable()),
-        next = tokio::time::timeout(SILENCE_MAX, next) => match next {
+        next = tokio::time::timeout(silence, next) => match next {
             Ok(next) => next.map_err(|error| refuse(&error, limit)),
             Err(_) => Err(ApiError::timed_out()),
         },
@@ -229,6 +229,10 @@ mod tests {
             .expect("a request")
     }
 
+    async fn open(body: Body) -> Form {
+        Form::open(form(body), &Process::new(), Waits::default()).await.expect("a form")
+    }
+
     #[test]
     fn a_client_may_be_slow_for_a_minute_and_must_be_fast_enough_over_all() {
         let is_too_slow =
@@ -247,9 +251,8 @@ mod tests {
     async fn fields_come_in_their_order_and_a_form_that_breaks_off_has_no_end() {
         let whole = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nvision\r\n\
                      --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\nhello\r\n--b--\r\n";
-        let process = Process::new();
         for cut in 0..=whole.len() {
-            let mut form = Form::open(form(Body::from(&whole[..cut])), &process).await.expect("a form");
+            let mut form = open(Body::from(&whole[..cut])).await;
             let mut found = Vec::new();
             let end = loop {
                 match form.next().await {
@@ -275,6 +278,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_form_that_came_too_slowly_is_not_read_on() {
+        let whole = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nvision\r\n--b--\r\n";
+        for (waited, expected) in [
+            (Duration::ZERO, Ok(Bytes::from("vision"))),
+            (GRACE + Duration::from_secs(1), Err(StatusCode::REQUEST_TIMEOUT)),
+        ] {
+            let mut form = open(Body::from(whole)).await;
+            form.pace.count(1, waited);
+            let mut field = form.next().await.expect("a form").expect("a field");
+            assert_eq!(field.head(100).await.map_err(|refused| refused.status()), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn a_head_that_does_not_end_is_not_kept() {
         let sent = Arc::new(AtomicI64::new(0));
         let counter = sent.clone();
@@ -283,8 +300,7 @@ mod tests {
             Ok::<_, axum::Error>(Bytes::from_static(&[b'x'; 4096]))
         });
         let begun = futures::stream::iter([Ok(Bytes::from_static(b"--b\r\n"))]);
-        let request = form(Body::from_stream(begun.chain(endless)));
-        let mut form = Form::open(request, &Process::new()).await.expect("a form");
+        let mut form = open(Body::from_stream(begun.chain(endless))).await;
         let refused = form.next().await.map(|field| field.is_some()).expect_err("it never ends");
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
         let sent = sent.load(Ordering::Relaxed);
@@ -293,13 +309,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_form_or_says_to_be_too_long_is_not_read() {
-        let process = Process::new();
+        let (process, waits) = (Process::new(), Waits::default());
         let json = Request::builder().header(header::CONTENT_TYPE, "application/json").body(Body::from("{}"));
-        let refused = Form::open(json.expect("a request"), &process).await.expect_err("no form");
+        let refused = Form::open(json.expect("a request"), &process, waits).await.expect_err("no form");
         assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let mut long = form(Body::empty());
         long.headers_mut().insert(header::CONTENT_LENGTH, http::HeaderValue::from(BODY_LIMIT_BYTES + 1));
-        let refused = Form::open(long, &process).await.expect_err("too long");
+        let refused = Form::open(long, &process, waits).await.expect_err("too long");
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
@@ -319,7 +335,7 @@ mod tests {
         let pieces = futures::stream::iter(pieces.into_iter().map(Ok::<_, axum::Error>));
         let mut request = Request::new(Body::from_stream(pieces));
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        let mut form = Form::open(request, &Process::new()).await?;
+        let mut form = Form::open(request, &Process::new(), Waits::default()).await?;
         let mut found = Vec::new();
         while let Some(mut field) = form.next().await? {
             let (name, file) = (field.name().map(str::to_owned), field.file_name().map(str::to_owned));
@@ -450,7 +466,7 @@ mod tests {
             request.extensions_mut().insert(BodyLimit(limit));
             DefaultBodyLimit::max(limit).apply(&mut request);
             let refused = runtime.block_on(async {
-                let mut form = Form::open(request, &Process::new()).await?;
+                let mut form = Form::open(request, &Process::new(), Waits::default()).await?;
                 while let Some(mut field) = form.next().await? {
                     while field.piece().await?.is_some() {}
                 }

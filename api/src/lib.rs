@@ -17,6 +17,7 @@ mod request;
 mod schema;
 mod sheet;
 pub mod uploads;
+mod waits;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub use error::{ApiError, ErrorBody};
 pub use limit::Limits;
 pub use people::People;
 pub use uploads::{UploadLimits, Uploads};
+pub use waits::Waits;
 
 /// What handlers need, as each request has it: a request passes it on several times.
 pub type Ctx = Arc<Parts>;
@@ -91,6 +93,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How much may be sent in, and what is on its way.
     pub uploads: Uploads,
+    /// How long a client is waited for, and waits.
+    pub waits: Waits,
     /// Which pages of other origins are let in.
     pub cors: Origins,
     /// How much of conversations there may be.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Parts, People, Uploads, config::Http, http};
+use api::{Parts, People, Uploads, Waits, config::Http, http};
 use shared::{
     account::Keyring,
     catalog::Catalog,
@@ -62,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
         metrics: Some(metrics),
         limits: settings.limits,
         uploads: Uploads::new(settings.uploads),
+        waits: Waits::default(),
         cors: settings.cors,
         dialogs: api::config::Dialogs::from_env()?,
         trusted_proxies: settings.trusted_proxies,

@@ -12,7 +12,7 @@ use http::{HeaderMap, header, request::Parts};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr};
 
 use crate::{ApiError, Ctx};
 
@@ -25,9 +25,6 @@ pub const JOB_BODY_LIMIT_BYTES: usize = 14 * 1024 * 1024;
 /// Most values in a JSON body. Each takes up to some hundred bytes of memory, however few it took on the way; the longest
 /// conversation that a model reads has a few thousand.
 const VALUES_MAX: usize = 100_000;
-
-/// Longest time a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest body of the route that was asked, which the router says with every request.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +127,7 @@ fn form(bytes: &[u8]) -> Value {
 /// When it is longer, or does not come to its end in time.
 pub async fn read(request: Request, ctx: &Ctx) -> Result<Bytes, ApiError> {
     let limit = request.extensions().get().map_or(BODY_LIMIT_BYTES, |BodyLimit(limit)| *limit);
-    tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, ctx))
+    tokio::time::timeout(ctx.waits.body, Bytes::from_request(request, ctx))
         .await
         .map_err(|_| ApiError::timed_out())?
         .map_err(|rejection| {

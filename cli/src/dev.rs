@@ -256,6 +256,7 @@ impl Stack {
             metrics: Some(metrics),
             limits: api::Limits::default(),
             uploads: api::Uploads::new(api::UploadLimits::default()),
+            waits: api::Waits::default(),
             cors: api::config::cors_origins()?,
             dialogs: api::config::Dialogs::from_env()?,
             trusted_proxies: 0,
@@ -285,6 +286,7 @@ impl Stack {
             secret: self.secret.clone(),
             signer: Signer::new(&self.secret),
             sealer: self.sealer.clone(),
+            timeout: notify::TIMEOUT,
         };
         let (wakes, process, slots) =
             (self.wakes.clone(), self.process.clone(), workers::config::delivery_slots()?);

@@ -43,6 +43,7 @@ mod resend;
 mod routing;
 mod scheduler;
 mod sessions;
+mod silence;
 mod tidy;
 mod tiers;
 mod transactions;

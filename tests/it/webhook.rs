@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::notice::{self, Recorded};
+use workers::notify;
 
 use crate::support::{Receiver, Settings, TestApp, scalar};
 
@@ -68,7 +69,7 @@ async fn a_receiver_that_is_down_is_told_later_under_the_same_id_until_the_tries
     let app = TestApp::new().await;
     let alice = app.account(1000).await;
     let receiver = app.receiver().await;
-    for _ in 0..workers::notify::TRIES {
+    for _ in 0..notify::TRIES {
         receiver.answer(500, &[]);
     }
     let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
@@ -90,10 +91,39 @@ async fn a_receiver_that_is_down_is_told_later_under_the_same_id_until_the_tries
     }
     assert!(app.now() - began > TimeDelta::hours(75));
     let told = receiver.received();
-    assert_eq!(told.len(), workers::notify::TRIES);
+    assert_eq!(told.len(), notify::TRIES);
     assert!(told.iter().all(|try_| try_.id == told[0].id), "one id at every try");
     let status: String = scalar(&app.db, "select status from notices").await;
     assert_eq!(status, "dead");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_has_had_its_try_and_gets_another_one_later() {
+    let mut app = TestApp::new().await;
+    let alice = app.account(1000).await;
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+    alice.post("/v1/jobs", body).await;
+    app.drain().await;
+    receiver.hang();
+    app.delivery.timeout = Duration::from_millis(30);
+    assert_eq!(app.deliver().await, 1);
+    let log = async || alice.get("/v1/webhook-deliveries").await.json["data"][0].clone();
+    let waiting = log().await;
+    assert_eq!((&waiting["status"], &waiting["tries"]), (&json!("pending"), &json!(1)), "{waiting}");
+    let first = &waiting["attempts"][0];
+    assert_eq!(first["status_code"], Value::Null, "nothing was answered: {first}");
+    assert!(first["error"].as_str().is_some_and(|why| why.contains("timed out")), "{first}");
+    assert_eq!(app.deliver().await, 0, "not at once");
+
+    receiver.go_on();
+    app.delivery.timeout = notify::TIMEOUT;
+    app.clock.advance(TimeDelta::seconds(10));
+    assert_eq!(app.deliver().await, 1);
+    let told = log().await;
+    assert_eq!((&told["status"], &told["tries"]), (&json!("delivered"), &json!(2)), "{told}");
+    assert!(receiver.received().iter().all(|try_| told["id"] == try_.id), "one id at every try");
     app.finish().await;
 }
 

@@ -6,11 +6,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::{account::KeyRole, notice};
+use shared::{account::KeyRole, notice, process::Process};
+use workers::notify;
 
 use crate::{
     keys::text,
-    support::{Account, Receiver, Settings, TestApp, scalar},
+    support::{Account, Receiver, Settings, TestApp, eventually, scalar},
 };
 
 /// An endpoint of a test.
@@ -192,6 +193,41 @@ async fn an_endpoint_that_is_slow_or_far_behind_keeps_no_other_waiting() {
     app.clock.advance(TimeDelta::minutes(2));
     app.deliver().await;
     assert_eq!([&slow, &quick, &own].map(|receiver| receiver.received().len()), [30, 1, 1]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_waited_for_while_others_are_told() {
+    let mut app = TestApp::new().await;
+    // Longer than this test takes anywhere.
+    app.delivery.timeout = Duration::from_secs(3600);
+    let alice = app.account(100_000).await;
+    let (slow, quick) = (app.receiver().await, app.receiver().await);
+    let hook = endpoint(&app, &alice, &slow, &[]).await;
+    endpoint(&app, &alice, &quick, &[]).await;
+    for _ in 0..10 {
+        alice.submit("gpt-4o", json!({ "prompt": "many" })).await;
+    }
+    app.drain().await;
+    slow.hang();
+    let deliverer = Process::new();
+    let delivering = notify::serve(app.delivery.clone(), &app.door.wakes, 8, &deliverer);
+    let listening = async {
+        eventually("the quick one is told of all", async || quick.received().len() == 10).await;
+        let log = format!("/v1/webhook-deliveries?endpoint={}&status=pending", hook.id);
+        let waiting = alice.get(&log).await.json;
+        assert_eq!(waiting["data"].as_array().map(Vec::len), Some(10), "{waiting}");
+        slow.go_on();
+        eventually("the slow one is told as well", async || slow.received().len() == 10).await;
+        deliverer.finish().await;
+    };
+    tokio::join!(delivering, listening);
+    for receiver in [&slow, &quick] {
+        let mut ids: Vec<_> = receiver.received().into_iter().map(|told| told.id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 10, "each once");
+    }
     app.finish().await;
 }
 

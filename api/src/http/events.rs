@@ -17,7 +17,7 @@ use futures::stream;
 use http::HeaderMap;
 use serde_json::json;
 
-use super::{ACCEL_BUFFERING, HEARTBEAT, openai::told::Told, watch::Watch};
+use super::{ACCEL_BUFFERING, openai::told::Told, watch::Watch};
 use crate::{ApiError, Ctx, ErrorBody, access::Caller, request::PathId, schema};
 use shared::{
     id::JobId,
@@ -60,10 +60,10 @@ pub async fn watch(
     let first = watch.look().await?;
     let is_heard = text::is_written(&first.task) && !first.is_final();
     let listener = is_heard.then(|| ctx.audience.join(id, last_place(&headers)));
+    let beat = KeepAlive::new().interval(ctx.waits.heartbeat);
     let events =
         Events { ctx, watch, listener, told: Told::default(), attempt: 0, next: Some(first), seen: None };
-    let events =
-        Sse::new(stream::unfold(events, Events::step)).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    let events = Sse::new(stream::unfold(events, Events::step)).keep_alive(beat);
     Ok(([(ACCEL_BUFFERING, "no")], events).into_response())
 }
 

@@ -125,7 +125,7 @@ pub async fn create(
     Caller(caller): Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let form = Form::open(request, &ctx.process).await?;
+    let form = Form::open(request, &ctx.process, ctx.waits).await?;
     let place = match ctx.uploads.enter(caller.account) {
         Ok(place) => place,
         Err(refusal) => {

@@ -89,9 +89,6 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// So long before the end of that, whoever still waits is told to ask again, while it can be told.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// How often an answer that takes long shows that it is still coming.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
 /// With `no`, keeps a proxy from gathering events before it sends them on: nginx's word.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

@@ -1,6 +1,7 @@
 //! Chats as OpenAI's clients ask for them, whole and as a stream, and what they are told when something is wrong.
 
 mod listeners;
+mod patience;
 
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};

@@ -153,6 +153,7 @@ impl TestApp {
             secret: SECRET.to_owned().into(),
             signer: signer.clone(),
             sealer: sealer.clone(),
+            timeout: notify::TIMEOUT,
         };
         let mail_dir = TempDir::new().expect("a folder for mails");
         let mailer = mail::Ctx {
@@ -198,6 +199,7 @@ impl TestApp {
             metrics: None,
             limits: settings.limits,
             uploads: api::Uploads::new(settings.uploads),
+            waits: api::Waits::default(),
             cors: settings.cors,
             dialogs: settings.dialogs,
             trusted_proxies: 1,
@@ -287,6 +289,11 @@ impl TestApp {
         let audience = Audience::start(&self.db, &self.door.wakes, &gone, Duration::ZERO);
         gone.finish().await;
         self.open_door(Arc::new(api::Parts { audience, ..(*self.door).clone() })).await
+    }
+
+    /// Another process of the API, with waits of its own: its base URL.
+    pub async fn waiting_door(&self, waits: api::Waits) -> String {
+        self.open_door(Arc::new(api::Parts { waits, ..(*self.door).clone() })).await
     }
 
     async fn open_door(&self, door: api::Ctx) -> String {

@@ -1,4 +1,4 @@
-//! A server that receives webhooks and answers as it is told.
+//! A server that receives webhooks and answers as it is told, or not at all.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 use shared::process::Process;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 /// One webhook as it arrived.
 #[derive(Debug, Clone)]
@@ -57,21 +57,23 @@ struct Inbox {
 pub struct Receiver {
     pub url: String,
     inbox: Arc<Mutex<Inbox>>,
+    /// Whether it hangs.
+    hangs: watch::Sender<bool>,
 }
 
 impl Receiver {
     pub async fn start(process: &Process) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen for webhooks");
         let url = format!("http://{}/hook", listener.local_addr().expect("a bound address"));
-        let inbox = Arc::new(Mutex::new(Inbox::default()));
-        let router = Router::new().route("/hook", post(receive)).with_state(inbox.clone());
+        let receiver = Self { url, inbox: Arc::default(), hangs: watch::Sender::new(false) };
+        let router = Router::new().route("/hook", post(receive)).with_state(receiver.clone());
         let stop = process.clone();
         process.spawn(async move {
             let served =
                 axum::serve(listener, router).with_graceful_shutdown(async move { stop.stopping().await });
             served.await.expect("receive webhooks");
         });
-        Self { url, inbox }
+        receiver
     }
 
     /// The next webhook is answered so.
@@ -80,27 +82,45 @@ impl Receiver {
         self.inbox.lock().expect("no panic while locked").answers.push_back((status, headers));
     }
 
+    /// From now on nothing is answered.
+    pub fn hang(&self) {
+        self.hangs.send_replace(true);
+    }
+
+    /// Answers all that waits, and what comes from now on.
+    pub fn go_on(&self) {
+        self.hangs.send_replace(false);
+    }
+
     pub fn received(&self) -> Vec<Received> {
         self.inbox.lock().expect("no panic while locked").received.clone()
+    }
+
+    /// Takes a webhook in, and says what it is answered.
+    fn take(&self, received: Received) -> (u16, Vec<(&'static str, String)>) {
+        let mut inbox = self.inbox.lock().expect("no panic while locked");
+        inbox.received.push(received);
+        inbox.answers.pop_front().unwrap_or((204, Vec::new()))
     }
 }
 
 async fn receive(
-    State(inbox): State<Arc<Mutex<Inbox>>>,
+    State(receiver): State<Receiver>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, HeaderMap) {
     let header =
         |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let mut inbox = inbox.lock().expect("no panic while locked");
-    inbox.received.push(Received {
+    let received = Received {
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp").parse().unwrap_or(0),
         signature: header("webhook-signature"),
         traceparent: header("traceparent"),
         body: String::from_utf8_lossy(&body).into_owned(),
-    });
-    let (status, extra) = inbox.answers.pop_front().unwrap_or((204, Vec::new()));
+    };
+    let (status, extra) = receiver.take(received);
+    let mut hangs = receiver.hangs.subscribe();
+    drop(hangs.wait_for(|hangs| !*hangs).await.expect("this receiver is there"));
     let mut answered = HeaderMap::new();
     for (name, value) in extra {
         answered.insert(name, value.parse().expect("a header"));

@@ -48,12 +48,25 @@ impl Events {
     /// The next event; comments are passed over. `None`: the stream has ended.
     pub async fn next(&mut self) -> Option<Heard> {
         loop {
-            while let Some(end) = self.rest.windows(2).position(|pair| pair == b"\n\n") {
+            let heard = read(&self.frame().await?);
+            if !heard.data.is_empty() {
+                return Some(heard);
+            }
+        }
+    }
+
+    /// Expects that a comment comes next, by which a connection is kept.
+    pub async fn beat(&mut self) {
+        let frame = self.frame().await.expect("the stream goes on");
+        assert!(frame.starts_with(':'), "{frame:?} is no comment");
+    }
+
+    /// What comes next, up to an empty line.
+    async fn frame(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.rest.windows(2).position(|pair| pair == b"\n\n") {
                 let frame: Vec<u8> = self.rest.drain(..end + 2).collect();
-                let heard = read(&String::from_utf8(frame).expect("text"));
-                if !heard.data.is_empty() {
-                    return Some(heard);
-                }
+                return Some(String::from_utf8(frame).expect("text"));
             }
             self.rest.extend(self.response.chunk().await.expect("the stream goes on")?);
         }

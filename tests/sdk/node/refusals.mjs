@@ -1,4 +1,5 @@
-// How OpenAI's client hears that something is wrong, and what it does about an answer that is lost.
+// How OpenAI's client hears that something is wrong, what it does about an answer that is lost, and what one that it leaves
+// costs.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -28,6 +29,12 @@ async function lossyDoor() {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { url: `http://127.0.0.1:${server.address().port}${at.pathname}`, close: () => server.close() };
+}
+
+/** The jobs of the account in whose input this word is. */
+async function jobsAbout(word) {
+  const { data: jobs } = await done("GET", "/jobs?limit=100");
+  return jobs.filter((job) => JSON.stringify(job.input).includes(word)).map((job) => job.id);
 }
 
 export const refusals = {
@@ -72,6 +79,24 @@ export const refusals = {
     }
   },
 
+  async what_fails_after_the_first_words_is_thrown_behind_them() {
+    // The vendor refuses in the middle of its answer, which is not tried again.
+    const half = [{ role: "user", content: "half of it [[sim:drip=50]] [[sim:stream=error:refuse]]" }];
+    const asked = { model, messages: half, stream: true };
+    const { data: stream, response } = await client.chat.completions.create(asked).withResponse();
+    let text = "";
+    const hear = async () => {
+      for await (const chunk of stream) {
+        assert(!chunk.choices[0].finish_reason);
+        text += chunk.choices[0].delta.content ?? "";
+      }
+    };
+    const error = await refused(OpenAI.APIError, hear, { code: "content_policy_violation", status: undefined });
+    assert(text && error.type, `${error} behind "${text}"`);
+    const job = await done("GET", `/jobs/${response.headers.get("x-kiln-job")}`);
+    assert(job.status === "failed" && !job.price.charged, JSON.stringify(job));
+  },
+
   async an_account_is_told_what_it_lacks() {
     const call = () => limited.chat.completions.create({ model, messages });
     await refused(OpenAI.APIError, call, { status: 402, code: "insufficient_quota" });
@@ -92,9 +117,21 @@ export const refusals = {
     const { data: made, response } = await patient.chat.completions.create(asked).withResponse();
     assert.equal(response.headers.get("idempotent-replayed"), "true");
     assert(made.choices[0].message.content.includes(word));
-    const { data: jobs } = await done("GET", "/jobs?limit=100");
-    const about = jobs.filter((job) => JSON.stringify(job.input).includes(word));
-    assert.deepEqual(about.map((job) => job.id), [response.headers.get("x-kiln-job")]);
+    assert.deepEqual(await jobsAbout(word), [response.headers.get("x-kiln-job")]);
     door.close();
+  },
+
+  async who_leaves_a_stream_after_the_first_words_pays_once() {
+    const word = randomUUID();
+    const slowly = [{ role: "user", content: `${word} [[sim:drip=50]]` }];
+    const asked = { model, messages: slowly, stream: true };
+    const { data: stream, response } = await client.chat.completions.create(asked).withResponse();
+    // Leaving the loop closes the connection.
+    for await (const chunk of stream) if (chunk.choices[0].delta.content) break;
+    const job = await done("GET", `/jobs/${response.headers.get("x-kiln-job")}?wait=60`);
+    assert(job.status === "succeeded" && job.output.text.includes(word), JSON.stringify(job));
+    assert.deepEqual([await jobsAbout(word), job.attempts], [[job.id], 1]);
+    const { data: charges } = await done("GET", `/billing/transactions?kind=charge&job=${job.id}`);
+    assert.deepEqual(charges.map((charge) => charge.amount), [job.price.charged]);
   },
 };

@@ -64,6 +64,24 @@ def what_a_vendor_refuses_is_a_bad_request():
         refused(openai.BadRequestError, call, code="content_policy_violation")
 
 
+def what_fails_after_the_first_words_is_raised_behind_them():
+    # The vendor refuses in the middle of its answer, which is not tried again.
+    half = [{"role": "user", "content": "half of it [[sim:drip=50]] [[sim:stream=error:refuse]]"}]
+    stream = client.chat.completions.create(model=MODEL, messages=half, stream=True)
+    words = []
+
+    def hear():
+        for chunk in stream:
+            assert not chunk.choices[0].finish_reason, chunk
+            words.append(chunk.choices[0].delta.content or "")
+
+    error = refused(openai.APIError, hear, code="content_policy_violation")
+    assert not isinstance(error, openai.APIStatusError) and error.message and error.type, error
+    assert "".join(words), "the error is all that was told"
+    job = done("GET", f"/jobs/{stream.response.headers['x-kiln-job']}")
+    assert job["status"] == "failed" and not job["price"]["charged"], job
+
+
 def an_account_without_tokens_is_told_so():
     call = lambda: limited.chat.completions.create(model=MODEL, messages=HELLO)
     error = refused(openai.APIStatusError, call, code="insufficient_quota")
@@ -93,6 +111,7 @@ CHECKS = [
     what_is_not_there_is_not_found,
     a_chat_that_is_wrong_is_refused_naming_the_field,
     what_a_vendor_refuses_is_a_bad_request,
+    what_fails_after_the_first_words_is_raised_behind_them,
     an_account_without_tokens_is_told_so,
     an_account_that_asks_too_often_is_told_when_to_come_again,
 ]

@@ -1,4 +1,4 @@
-"""A client that loses its answer asks again by itself, and finds the job that it began."""
+"""A client that loses its answer asks again by itself, and finds the job that it began. One that leaves pays for it."""
 
 import contextlib
 import socket
@@ -90,8 +90,21 @@ def who_does_not_ask_again_hears_that_the_line_went():
         refused(openai.APIConnectionError, call)
 
 
+def who_leaves_a_stream_after_the_first_words_pays_once():
+    word = uuid.uuid4().hex
+    slowly = [{"role": "user", "content": f"{word} [[sim:drip=50]]"}]
+    with OpenAI().chat.completions.create(model=MODEL, messages=slowly, stream=True) as stream:
+        assert any(chunk.choices[0].delta.content for chunk in stream)
+    job = done("GET", f"/jobs/{stream.response.headers['x-kiln-job']}?wait=60")
+    assert job["status"] == "succeeded" and word in job["output"]["text"], job
+    assert [each["id"] for each in jobs_about(word)] == [job["id"]] and job["attempts"] == 1, job
+    charges = done("GET", f"/billing/transactions?kind=charge&job={job['id']}")["data"]
+    assert [charge["amount"] for charge in charges] == [job["price"]["charged"]], charges
+
+
 CHECKS = [
     an_answer_that_was_lost_is_that_of_the_first_job,
     a_form_that_is_sent_again_is_known_again,
     who_does_not_ask_again_hears_that_the_line_went,
+    who_leaves_a_stream_after_the_first_words_pays_once,
 ]

@@ -35,7 +35,9 @@ use shared::{
 pub use schedule::TRIES;
 pub use signature::Signed;
 
-/// How long a deliverer may take for one notice: the request's own limit, and time to write down the answer.
+/// Longest wait for a receiver's answer.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a deliverer may take for one notice: [`TIMEOUT`], and time to write down the answer.
 const LEASE: Duration = Duration::from_secs(60);
 /// How often due notices are looked for when no hint comes.
 const POLL: Duration = Duration::from_secs(1);
@@ -57,6 +59,8 @@ pub struct Ctx {
     pub signer: Signer,
     /// Opens the secrets of endpoints, and seals what mails say.
     pub sealer: Sealer,
+    /// Longest wait for a receiver's answer: [`TIMEOUT`], but in tests.
+    pub timeout: Duration,
 }
 
 /// The delivery of notices and mails as a process of its own, until SIGINT or SIGTERM.
@@ -82,6 +86,7 @@ pub async fn main() -> anyhow::Result<()> {
         signer: Signer::new(&identity.secret),
         secret: identity.secret,
         sealer,
+        timeout: TIMEOUT,
     };
     serve(ctx, &wakes, delivery_slots()?, &process).await;
     process.finish().await;

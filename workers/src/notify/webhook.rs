@@ -20,9 +20,6 @@ use shared::{
     webhook::{self, TEST},
 };
 
-/// Longest wait for a receiver's answer.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Sends one notice once; gives what came of it and, where anybody was asked, the try itself.
 pub async fn send(ctx: &Ctx, due: &Due) -> (Sent, Option<Try>) {
     let keys = match keys(ctx, due) {
@@ -79,7 +76,7 @@ async fn post(ctx: &Ctx, due: &Due, keys: &[SecretSlice<u8>], body: String) -> R
     let signature = signed.header(keys.iter().map(|key| key.expose_secret()), &ctx.signer);
     let request = ctx.web.post(&due.target).map_err(|why| format!("refused: the URL {why}"))?;
     let request = request
-        .timeout(TIMEOUT)
+        .timeout(ctx.timeout)
         .header(header::CONTENT_TYPE, "application/json")
         .header("webhook-id", &id)
         .header("webhook-timestamp", timestamp)

@@ -112,7 +112,7 @@ impl FromRequest<Ctx> for Form {
         if content_type(request.headers()) == FORM {
             let caller = request.extensions().get::<access::Caller>().cloned();
             let access::Caller(caller) = caller.ok_or_else(ApiError::internal)?;
-            let form = Arriving::open(request, &ctx.process).await?;
+            let form = Arriving::open(request, &ctx.process, ctx.waits).await?;
             return Ok(sent::receive(ctx, caller.account, form).await?);
         }
         // JSON is read into memory as a whole, so the room for files is not for it.

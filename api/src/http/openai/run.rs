@@ -28,7 +28,7 @@ use super::{content::Text, error::OpenAiError};
 use crate::{
     Ctx,
     http::{
-        HEARTBEAT, farewell,
+        farewell,
         jobs::IDEMPOTENT_REPLAYED,
         models,
         order::NewJob,
@@ -48,9 +48,6 @@ use shared::{
 
 /// Names the job that a request became.
 const KILN_JOB: HeaderName = HeaderName::from_static("x-kiln-job");
-
-/// How long nothing is sent: proxies commonly give up after a minute of silence.
-const SILENCE: Duration = Duration::from_secs(45);
 
 /// A job that a request became.
 #[derive(Debug, Clone)]
@@ -167,9 +164,9 @@ where
         show(waiting, job).await.map(|made| -> Text { made.into() })
     }
     .boxed();
-    let body = match tokio::time::timeout(SILENCE, &mut made).await {
+    let body = match tokio::time::timeout(ctx.waits.silence, &mut made).await {
         Ok(made) => made?.into_body(ctx.storage.clone()),
-        Err(_) => Body::from_stream(patiently(made, ctx.storage.clone())),
+        Err(_) => Body::from_stream(patiently(made, ctx.storage.clone(), ctx.waits.heartbeat)),
     };
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok(ordered.sign((kind, body).into_response()))
@@ -178,11 +175,15 @@ where
 /// An answer on its way.
 type Making = BoxFuture<'static, Result<Text, OpenAiError>>;
 
-/// An answer that has begun: white space until it is there.
-fn patiently(made: Making, storage: Storage) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::unfold(Some((made, storage)), |waiting| async move {
+/// An answer that has begun: white space until it is there, a piece at each heartbeat.
+fn patiently(
+    made: Making,
+    storage: Storage,
+    heartbeat: Duration,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(Some((made, storage)), move |waiting| async move {
         let (mut made, storage) = waiting?;
-        Some(match tokio::time::timeout(HEARTBEAT, &mut made).await {
+        Some(match tokio::time::timeout(heartbeat, &mut made).await {
             Err(_) => (once(Ok(Bytes::from_static(b"\n"))), Some((made, storage))),
             Ok(Ok(text)) => (text.pieces(storage), None),
             Ok(Err(error)) => {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{completion, error::OpenAiError, run::Ordered, told::Told};
 use crate::{
     Ctx,
-    http::{ACCEL_BUFFERING, HEARTBEAT, events::hear, farewell, watch::Watch},
+    http::{ACCEL_BUFFERING, events::hear, farewell, watch::Watch},
 };
 use shared::{
     job::Job,
@@ -32,7 +32,8 @@ use shared::{
 /// Why the job did not succeed, if nothing was said before.
 pub async fn answer(ctx: &Ctx, ordered: &Ordered, tells_usage: bool) -> Result<Response, OpenAiError> {
     let mut story = Story::begin(ctx, ordered, tells_usage).await?;
-    let first = match tokio::time::timeout(HEARTBEAT, story.next()).await {
+    let heartbeat = ctx.waits.heartbeat;
+    let first = match tokio::time::timeout(heartbeat, story.next()).await {
         Ok(Some(Piece::Error(error))) => return Err(error),
         Ok(first) => first,
         Err(_) => None,
@@ -42,7 +43,7 @@ pub async fn answer(ctx: &Ctx, ordered: &Ordered, tells_usage: bool) -> Result<R
         Some((piece, story))
     });
     let events = stream::iter(first).chain(rest).map(|piece| Ok::<_, Infallible>(piece.into_event()));
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat)).into_response();
     response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(ordered.sign(response))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::Config};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::{
     mutation::{Changes, mutate, mutate_each},

@@ -244,7 +244,7 @@ fn a_task_ends_only_by_a_word_that_says_so() {
     let stations: Vec<_> = WORKS.iter().map(|works| works.station(&responder, Verb::Resume)).collect();
     proptest!(config(1200), |(nth in 0..WORKS.len(), word in any::<Index>(), changes in changes(&WORDS))| {
         let (works, station) = (&WORKS[nth], &stations[nth]);
-        let text = mutate(&(works.shown)(word.get(works.words)), &changes);
+        let text = mutate(&(works.shown)(word.get::<&str>(works.words)), &changes);
         let said = read(&text);
         match station.ask(&responder, &[wire(&text)]) {
             Ok(Step::Done(made)) => {
