@@ -119,7 +119,7 @@ pub async fn screen(ctx: &Ctx, claimed: &Claimed) -> Option<Outcome> {
     if UNJUDGED.contains(&claimed.task.as_str()) {
         return None;
     }
-    let schema = ctx.catalog.get(&claimed.model).map(|model| &model.schema);
+    let schema = ctx.catalog.known(&claimed.model).map(|model| &model.schema);
     let texts = texts::of(&claimed.input, schema);
     if texts.is_empty() {
         return None;

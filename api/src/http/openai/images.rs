@@ -273,7 +273,7 @@ fn frame(catalog: &Catalog, job: &Job, first: &StoredFile) -> Map<String, Value>
     if let Some(format) = first.mime_type.strip_prefix("image/") {
         frame.insert("output_format".to_owned(), json!(format));
     }
-    let model = catalog.get(&job.model);
+    let model = catalog.known(&job.model);
     if let Some(quality) = model.and_then(|model| model.wanted(&job.input).field("quality")) {
         frame.insert("quality".to_owned(), quality.clone());
     }
