@@ -242,6 +242,15 @@ mod tests {
         assert!(error.to_string().contains("read /own/tiers.toml"), "{error:#}");
     }
 
+    #[test]
+    fn the_example_of_the_readme_is_read() {
+        let readme = include_str!("../../../catalog/README.md");
+        let mut blocks = readme.split("```toml\n");
+        let example = blocks.find(|block| block.starts_with("withdraw")).unwrap();
+        let catalog = read(example.split("```").next().unwrap()).unwrap();
+        assert!(catalog.get("qwen-coder").is_some() && catalog.get("gpt-4-turbo").is_none());
+    }
+
     fn check_refused(from: &str, to: &str, expected: &str) {
         assert!(FOX.contains(from), "{from} is not in the file");
         let error = format!("{:#}", read(&FOX.replacen(from, to, 1)).expect_err(expected));
