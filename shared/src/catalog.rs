@@ -198,7 +198,7 @@ impl Catalog {
         let adapters = Adapters::of(&list);
         list.overlay(List::read(own, |model| adapters.check(model))?);
         let (models, withdrawn) = list.part()?;
-        let find = |name| {
+        let find = |name: &str| {
             let found = own.iter().chain(built_in).find(|(file, _)| base_name(file) == name);
             found.copied().with_context(|| format!("{name} is missing"))
         };
