@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use shared::{
     billing,
+    catalog::Catalog,
     clock::{Clock, SystemClock},
     config, db,
     id::FileId,
@@ -39,7 +40,7 @@ struct Finding {
 /// # Errors
 /// Only when nothing can be printed or TLS cannot be set up.
 pub async fn run() -> anyhow::Result<bool> {
-    let mut findings = vec![identity()];
+    let mut findings = vec![identity(), catalogue()];
     let mend = "set KILN_DATABASE_URL to a Postgres that runs and lets this user in";
     let (found, db) = look("database", mend, connect()).await;
     findings.push(found);
@@ -92,6 +93,12 @@ fn identity() -> Finding {
     let result =
         config::Identity::from_env().map(|identity| format!("callers reach us at {}", identity.public_url));
     Finding { what: "identity".into(), result, mend: "set KILN_SECRET and KILN_PUBLIC_URL" }
+}
+
+fn catalogue() -> Finding {
+    let result = Catalog::load().map(|catalog| format!("{} models are on offer", catalog.models().len()));
+    let mend = "mend the file that is named, in the folder that KILN_CATALOG names";
+    Finding { what: "catalogue".into(), result, mend }
 }
 
 async fn connect() -> anyhow::Result<(String, PgPool)> {

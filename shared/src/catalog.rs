@@ -1,10 +1,11 @@
 //! What can be generated: models, their tasks, prices, routes and the JSON Schema of each input; and the terms it is sold on.
 //!
 //! The catalogue is data a person can read and edit, in `catalog/`; this module reads and checks it at start, so that a
-//! mistake in it stops the process with a message instead of failing a customer's job. A model's schema is its task's
-//! schema, narrowed by the model. Deliberately absent: how a vendor is spoken to.
+//! mistake in it stops the process with a message instead of failing a customer's job. A deployment may have a folder of files
+//! of its own, which count before those in the binary. A model's schema is its task's schema, narrowed by the model.
+//! Deliberately absent: how a vendor is spoken to.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use jsonschema::{Validator, error::ValidationErrorKind};
@@ -13,13 +14,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    config,
     job::Medium,
     price::{self, Rule, Wanted},
 };
 
+mod list;
 mod mapping;
 mod route;
 mod terms;
+
+use list::{Adapters, List};
 
 pub use mapping::Mapping;
 pub use route::Route;
@@ -31,13 +36,13 @@ pub const FILES: [(&str, &str); 6] = [
     ("catalog/image.toml", include_str!("../../catalog/image.toml")),
     ("catalog/video.toml", include_str!("../../catalog/video.toml")),
     ("catalog/audio.toml", include_str!("../../catalog/audio.toml")),
-    (PLANS_FILE, include_str!("../../catalog/plans.toml")),
-    (TIERS_FILE, include_str!("../../catalog/tiers.toml")),
+    ("catalog/plans.toml", include_str!("../../catalog/plans.toml")),
+    ("catalog/tiers.toml", include_str!("../../catalog/tiers.toml")),
 ];
 
-/// The files that are not of models.
-const PLANS_FILE: &str = "catalog/plans.toml";
-const TIERS_FILE: &str = "catalog/tiers.toml";
+/// The files that are not of models, in whichever folder.
+const PLANS_FILE: &str = "plans.toml";
+const TIERS_FILE: &str = "tiers.toml";
 
 /// The input schema of every task, inside the binary.
 const TASK_SCHEMAS: [(&str, &str); 19] = [
@@ -65,10 +70,16 @@ const TASK_SCHEMAS: [(&str, &str); 19] = [
 /// JSON Schema keyword by which a task's schema marks a field as a file.
 const FILE_KEYWORD: &str = "contentMediaType";
 
+/// Longest time a job may take, whatever its model.
+pub const DEADLINE_SECS_MAX: u64 = 24 * 60 * 60;
+/// Longest public name of a model, in characters.
+const ID_LEN_MAX: usize = 100;
+
 /// Everything on offer.
 #[derive(Debug)]
 pub struct Catalog {
     models: Vec<Model>,
+    withdrawn: Vec<Model>,
     terms: terms::Terms,
 }
 
@@ -122,12 +133,6 @@ pub struct InvalidInput {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModelFile {
-    model: Vec<ModelEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ModelEntry {
     id: String,
     name: String,
@@ -152,12 +157,27 @@ struct ModelEntry {
 }
 
 impl Catalog {
-    /// Reads the catalogue built into the binary.
+    /// Reads the catalogue built into the binary, and over it the folder that `KILN_CATALOG` names.
     ///
     /// # Errors
     /// When a file of it is wrong; the message says which and how.
     pub fn load() -> anyhow::Result<Self> {
-        Self::read(&FILES)
+        Self::load_with(config::catalog_dir().as_deref())
+    }
+
+    /// As [`Catalog::load`], with the folder given.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`], and when the folder cannot be read.
+    pub fn load_with(dir: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(dir) = dir else { return Self::read(&FILES) };
+        let reading = || format!("read the folder {}, which KILN_CATALOG names", dir.display());
+        let own = list::files_in(dir).with_context(reading)?;
+        let own: Vec<_> = own.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+        let catalog = Self::read_with(&FILES, &own).with_context(reading)?;
+        let (models, withdrawn) = (catalog.models.len(), catalog.withdrawn.len());
+        tracing::info!(folder = %dir.display(), files = own.len(), models, withdrawn, "catalogue is read");
+        Ok(catalog)
     }
 
     /// Reads a catalogue from files of these names and texts.
@@ -165,38 +185,45 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::load`].
     pub fn read(files: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut models: Vec<Model> = Vec::new();
-        for (file, text) in files.iter().filter(|(file, _)| ![PLANS_FILE, TIERS_FILE].contains(file)) {
-            let entries: ModelFile = toml::from_str(text).with_context(|| format!("read {file}"))?;
-            for entry in entries.model {
-                let id = entry.id.clone();
-                ensure!(
-                    models.iter().all(|model| model.id != id),
-                    "model {id} is listed twice in the catalogue"
-                );
-                models.push(Model::read(entry).with_context(|| format!("read model {id} in {file}"))?);
-            }
-        }
-        let text = |name| {
-            let found = files.iter().find(|(file, _)| *file == name);
-            found.map(|(_, text)| *text).with_context(|| format!("{name} is missing"))
-        };
-        let terms = terms::Terms::read(text(PLANS_FILE)?, text(TIERS_FILE)?)?;
-        for free in &terms.subscribers.models {
-            let known = models.iter().any(|model| model.id == *free);
-            ensure!(known, "{PLANS_FILE} gives subscribers {free:?}, which is no model");
-        }
-        Ok(Self { models, terms })
+        Self::read_with(files, &[])
     }
 
-    /// Every model, in the catalogue's order.
+    /// Reads a catalogue from files of these names and texts, and over it those of a deployment's own: a model there takes the place
+    /// of the one with its id, and `plans.toml` and `tiers.toml` that of the whole file.
+    ///
+    /// # Errors
+    /// As [`Catalog::load`].
+    pub fn read_with(built_in: &[(&str, &str)], own: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut list = List::read(built_in, |_| Ok(()))?;
+        let adapters = Adapters::of(&list);
+        list.overlay(List::read(own, |model| adapters.check(model))?);
+        let (models, withdrawn) = list.part()?;
+        let find = |name: &str| {
+            let found = own.iter().chain(built_in).find(|(file, _)| base_name(file) == name);
+            found.copied().with_context(|| format!("{name} is missing"))
+        };
+        let (plans, tiers) = (find(PLANS_FILE)?, find(TIERS_FILE)?);
+        let terms = terms::Terms::read(plans, tiers)?;
+        for free in &terms.subscribers.models {
+            let is_offered = models.iter().any(|model| model.id == *free);
+            ensure!(is_offered, "{} gives subscribers {free:?}, which is no model on offer", plans.0);
+        }
+        Ok(Self { models, withdrawn, terms })
+    }
+
+    /// Every model that is on offer, in the catalogue's order.
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// The model called `id`.
+    /// The model called `id`, if it is on offer.
     pub fn get(&self, id: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.id == id)
+    }
+
+    /// The model called `id`, on offer or withdrawn: that of a job which was accepted.
+    pub fn known(&self, id: &str) -> Option<&Model> {
+        self.models.iter().chain(&self.withdrawn).find(|model| model.id == id)
     }
 
     /// Every provider that a model has a route by.
@@ -236,8 +263,28 @@ impl Catalog {
     }
 }
 
+impl ModelEntry {
+    /// Checks what nothing else does.
+    fn check(&self) -> anyhow::Result<()> {
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        let begins_well = self.id.starts_with(|c: char| c.is_ascii_alphanumeric());
+        ensure!(
+            begins_well && self.id.len() <= ID_LEN_MAX && self.id.bytes().all(is_plain),
+            "id is small letters, digits, `.`, `_`, `-`, at most {ID_LEN_MAX}, and begins with one of the first two"
+        );
+        ensure!(!self.name.trim().is_empty(), "name is empty");
+        ensure!(
+            (1..=DEADLINE_SECS_MAX).contains(&self.deadline_seconds),
+            "deadline_seconds is between 1 and {DEADLINE_SECS_MAX}"
+        );
+        Ok(())
+    }
+}
+
 impl Model {
     fn read(entry: ModelEntry) -> anyhow::Result<Self> {
+        entry.check()?;
         let Some((_, schema)) = TASK_SCHEMAS.iter().find(|(task, _)| *task == entry.task) else {
             bail!("task {} has no schema in catalog/tasks", entry.task);
         };
@@ -247,6 +294,9 @@ impl Model {
         let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow!("{error}"))?;
         let rules = match (entry.price_tokens, entry.price) {
             (Some(tokens), rules) if rules.is_empty() => vec![Rule::per_request(tokens)],
+            (None, rules) if rules.is_empty() => {
+                bail!("it has no price: set price_tokens, or [[model.price]]")
+            }
             (None, rules) => rules,
             (Some(_), _) => bail!("it has both price_tokens and price"),
         };
@@ -332,6 +382,16 @@ impl Model {
             }
         })
     }
+}
+
+/// Whether a file is not of models.
+fn is_of_terms(file: &str) -> bool {
+    [PLANS_FILE, TIERS_FILE].contains(&base_name(file))
+}
+
+/// A file's name without its folders.
+fn base_name(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
 }
 
 /// Puts a model's own words over its task's schema. A field that the model does not know is no longer needed either.

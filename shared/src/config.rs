@@ -4,7 +4,7 @@
 //! error what to set. After wiring nobody holds a config, only what was built from it. Every variable is described
 //! in `.env.example`, and a test compares the two.
 
-use std::{fmt::Display, net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -200,6 +200,12 @@ pub fn operator_email() -> anyhow::Result<Option<String>> {
         bail!("KILN_OPERATOR_EMAIL is {address:?}: say one address, as ops@example.com");
     }
     Ok(Some(address.to_owned()))
+}
+
+/// `KILN_CATALOG`: a folder with models of the deployment's own, `*.toml` in the form of this repository's folder `catalog`. A model
+/// that has the id of one there replaces it. Default none.
+pub fn catalog_dir() -> Option<PathBuf> {
+    variable("KILN_CATALOG").map(PathBuf::from)
 }
 
 /// How jobs are leased and retried.

@@ -13,6 +13,7 @@ mod billing;
 mod books;
 mod breaker;
 mod callbacks;
+mod catalog;
 mod chat;
 mod crash;
 mod dialogs;

@@ -28,9 +28,9 @@ pub struct Bill {
 
 /// Counts a result and works out charge and cost.
 pub async fn draw_up(ctx: &Ctx, claimed: &Claimed, output: &Output) -> Bill {
-    let model = ctx.catalog.get(&claimed.model);
+    let model = ctx.catalog.known(&claimed.model);
     let route = model.and_then(|model| model.route(&claimed.provider, &claimed.upstream_model));
-    // A model that is offered no more has no defaults to fill in.
+    // A model that is in no file any more has no defaults to fill in.
     let wanted = Wanted::new(model.map_or(&Value::Null, schema), &claimed.input);
     let mut expected = Expected::default();
     if let Some(price) = &claimed.price {

@@ -38,7 +38,7 @@ pub struct Inputs {
 /// [`ErrorClass::BadInput`] when a file is missing, too long, too large a picture or not of the kind that its field wants;
 /// [`ErrorClass::Unavailable`] when it could not be read this time.
 pub async fn inputs(ctx: &Ctx, claimed: &Claimed) -> Result<Inputs, ProviderError> {
-    let Some(model) = ctx.catalog.get(&claimed.model) else { return Ok(Inputs::default()) };
+    let Some(model) = ctx.catalog.known(&claimed.model) else { return Ok(Inputs::default()) };
     let mut inputs = Inputs::default();
     for field in &model.file_fields {
         let Some(source) = claimed.input.get(field).and_then(|value| value.as_str()) else { continue };

@@ -70,7 +70,7 @@ pub async fn keep(
         }
         _ => {}
     }
-    let ordered = Ordered::new(claimed, ctx.catalog.get(&claimed.model), source);
+    let ordered = Ordered::new(claimed, ctx.catalog.known(&claimed.model), source);
     let count = ordered.count(artifacts.files.len()).map_err(other_than_ordered)?;
     let mut files = Vec::with_capacity(count);
     for (position, artifact) in artifacts.files.iter().take(count).enumerate() {

@@ -352,7 +352,7 @@ fn next_way(ctx: &Ctx, claimed: &Claimed, outcome: &Outcome) -> Option<Way> {
 
 /// The route that the job is on, as the catalogue has it now.
 fn route<'a>(ctx: &'a Ctx, claimed: &Claimed) -> Option<&'a Route> {
-    ctx.catalog.get(&claimed.model)?.route(&claimed.provider, &claimed.upstream_model)
+    ctx.catalog.known(&claimed.model)?.route(&claimed.provider, &claimed.upstream_model)
 }
 
 fn paused(written: bool) -> Ended {

@@ -18,7 +18,7 @@ use super::{
 use crate::{ApiError, Ctx, schema};
 use shared::{
     account::Caller,
-    catalog::Model,
+    catalog::{DEADLINE_SECS_MAX, Model},
     id::{DialogId, JobId},
     job::{self, Descent, Former, Idempotency, Order, Priority, Routing, Sending, Turn, Webhook, Wishes},
     price::Quote,
@@ -33,8 +33,6 @@ pub const METADATA_KEY_LEN: usize = 64;
 pub const METADATA_VALUE_LEN: usize = 512;
 /// Longest Idempotency-Key, as others allow.
 pub const IDEMPOTENCY_KEY_LEN: usize = 255;
-/// Longest time a job may take, whatever its model.
-const DEADLINE_SECS_MAX: u64 = 24 * 60 * 60;
 /// How far ahead a job may be scheduled.
 const START_AHEAD: TimeDelta = TimeDelta::days(30);
 

@@ -91,8 +91,12 @@ pub(super) fn read(entries: Vec<Entry>, schema: &Value) -> anyhow::Result<Vec<Ro
 impl Route {
     fn read(entry: Entry, place: u32, schema: &Value) -> anyhow::Result<Self> {
         let Entry { provider, upstream_model, priority, weight, when, .. } = entry;
+        ensure!(!upstream_model.trim().is_empty(), "the route by {provider} has an empty upstream_model");
         let costs = match (entry.cost_usd, entry.cost) {
             (Some(usd), costs) if costs.is_empty() => vec![CostRule::per_request(usd)],
+            (None, costs) if costs.is_empty() => {
+                bail!("the route by {provider} has no cost: set cost_usd, or [[model.route.cost]]")
+            }
             (None, costs) => costs,
             (Some(_), _) => bail!("the route by {provider} has both cost_usd and cost"),
         };

@@ -107,13 +107,16 @@ const NEEDED_TIERS: [&str; 2] = ["free", "unlimited"];
 const NEEDED_GROUP: &str = "standard";
 
 impl Terms {
-    /// Puts the files together and checks them.
+    /// Puts the files, of these names and texts, together and checks them.
     ///
     /// # Errors
-    /// Says what is wrong with which entry.
-    pub(super) fn read(plans: &str, tiers: &str) -> anyhow::Result<Self> {
-        let plans: PlansFile = toml::from_str(plans).context("read catalog/plans.toml")?;
-        let tiers: TiersFile = toml::from_str(tiers).context("read catalog/tiers.toml")?;
+    /// Says what is wrong with which entry of which file.
+    pub(super) fn read(
+        (plans_file, plans): (&str, &str),
+        (tiers_file, tiers): (&str, &str),
+    ) -> anyhow::Result<Self> {
+        let plans: PlansFile = toml::from_str(plans).with_context(|| format!("read {plans_file}"))?;
+        let tiers: TiersFile = toml::from_str(tiers).with_context(|| format!("read {tiers_file}"))?;
         let terms = Self {
             plans: plans.plan,
             subscribers: plans.subscribers,
@@ -122,8 +125,8 @@ impl Terms {
             tiers: tiers.tier,
             price_groups: tiers.price_group,
         };
-        terms.check_tiers().context("check catalog/tiers.toml")?;
-        terms.check_plans().context("check catalog/plans.toml")?;
+        terms.check_tiers().with_context(|| format!("check {tiers_file}"))?;
+        terms.check_plans().with_context(|| format!("check {plans_file}"))?;
         Ok(terms)
     }
 

@@ -128,10 +128,23 @@ impl Stack {
         Self { db, simulator, process, base, http, storage, environment, _s3: s3, _dir: dir }
     }
 
+    /// The same, with one variable more in the environment of its binaries.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts a binary.
     pub fn start(&self, name: &str) -> Child {
+        self.start_with(name, &[])
+    }
+
+    /// Starts a binary with these arguments.
+    pub fn start_with(&self, name: &str, arguments: &[&str]) -> Child {
         let mut command = Command::new(binary(name));
-        command.env_clear().envs(self.environment.clone()).stdout(Stdio::null()).stdin(Stdio::null());
+        command.args(arguments).env_clear().envs(self.environment.clone());
+        command.stdout(Stdio::null()).stdin(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("start {name}: {error}"));
         Child { name: name.to_owned(), child }
     }

@@ -131,7 +131,7 @@ pub async fn screen(ctx: &Ctx, claimed: &Claimed, entry: &Entry) -> Option<Outco
     if UNJUDGED.contains(&claimed.task.as_str()) {
         return None;
     }
-    let schema = ctx.catalog.get(&claimed.model).map(|model| &model.schema);
+    let schema = ctx.catalog.known(&claimed.model).map(|model| &model.schema);
     let texts = texts::of(&claimed.input, schema);
     if texts.is_empty() {
         return None;

@@ -285,7 +285,7 @@ fn frame(catalog: &Catalog, job: &Job, first: &StoredFile) -> Map<String, Value>
     if let Some(format) = first.mime_type.strip_prefix("image/") {
         frame.insert("output_format".to_owned(), json!(format));
     }
-    let model = catalog.get(&job.model);
+    let model = catalog.known(&job.model);
     for field in LEFT {
         if let Some(said) = model.and_then(|model| model.wanted(&job.input).field(field)) {
             frame.insert(field.to_owned(), said.clone());

@@ -74,7 +74,7 @@ pub fn is_shown(job: &Job) -> bool {
 impl Video {
     /// A job as a video; `file` is the film, once it is there.
     pub fn new(catalog: &Catalog, job: Job, file: Option<&StoredFile>) -> Self {
-        let schema = catalog.get(&job.model).map_or(Value::Null, |model| model.schema.clone());
+        let schema = catalog.known(&job.model).map_or(Value::Null, |model| model.schema.clone());
         let wanted = Wanted::new(&schema, &job.input);
         let text = |name: &str| wanted.field(name).and_then(Value::as_str);
         let sides = file.and_then(|file| file.width.zip(file.height));
