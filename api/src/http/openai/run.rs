@@ -192,6 +192,8 @@ fn patiently(
             }
         })
     })
+    // Whoever compresses it asks once more after its end.
+    .fuse()
     .flatten()
 }
 
