@@ -295,13 +295,12 @@ pub async fn remove(
 /// request.
 async fn delete_files(ctx: &Ctx, account: AccountId, job: JobId) -> Result<(), ApiError> {
     for (_, id, _, stored) in job::files_of(&ctx.db, &[job]).await? {
-        for key in stored.preview_key.iter().chain([&stored.storage_key]) {
-            ctx.storage.delete(key).await.map_err(|error| {
-                tracing::error!(file.id = %id, error = format!("{error:#}"), "file {id} not deleted");
-                ApiError::unavailable()
-            })?;
-        }
-        file::forget(&ctx.db, id).await?;
+        let StoredFile { storage_key, preview_key, .. } = &stored;
+        let deleted = file::delete(&ctx.db, &ctx.storage, id, storage_key, preview_key.as_deref()).await;
+        deleted.map_err(|error| {
+            tracing::error!(file.id = %id, error = format!("{error:#}"), "file {id} not deleted");
+            ApiError::unavailable()
+        })?;
         tracing::info!(file.id = %id, job.id = %job, account.id = %account, "file {id} deleted by its owner");
     }
     Ok(())
