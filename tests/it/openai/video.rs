@@ -1,7 +1,10 @@
 //! Films as OpenAI's clients order, ask after, fetch, remix and delete them.
 
+use chrono::TimeDelta;
 use reqwest::{Method, StatusCode, multipart::Form};
 use serde_json::{Value, json};
+use shared::job::Medium;
+use workers::run;
 
 use super::{fetch, header, picture, request};
 use crate::support::{Account, TestApp, read};
@@ -101,6 +104,75 @@ async fn a_film_that_nobody_wants_any_more_is_canceled() {
     app.finish().await;
 }
 
+/// Deletes a film, which is then nowhere to be seen.
+async fn delete(alice: &Account, video: &Value) {
+    let path = format!("/v1/videos/{}", id(video));
+    let gone = alice.send(Method::DELETE, &path, &[], None).await;
+    assert_eq!(gone.json["deleted"], true, "{}", gone.json);
+    assert_gone(alice, video).await;
+    assert_eq!(alice.send(Method::DELETE, &path, &[], None).await.error(), (404, "video_not_found", "id"));
+}
+
+async fn assert_gone(alice: &Account, video: &Value) {
+    let path = format!("/v1/videos/{}", id(video));
+    for path in [format!("{path}/content"), path] {
+        assert_eq!(alice.get(&path).await.error(), (404, "video_not_found", "id"), "{path}");
+    }
+    let (listed, page) = ids(alice, "").await;
+    assert!(listed.iter().all(|listed| listed != id(video)), "{page}");
+}
+
+async fn job_of(alice: &Account, video: &Value) -> Value {
+    alice.get(&format!("/v1/jobs/{}", id(video).replace("video_", "job_"))).await.json
+}
+
+#[tokio::test]
+async fn a_film_that_is_deleted_while_its_maker_is_at_work_is_gone_at_once_and_costs_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(2 * PRICE).await;
+    let (first, second) =
+        (order(&alice, json!({ "prompt": "one" })).await, order(&alice, json!({ "prompt": "two" })).await);
+    assert_eq!(app.run_due().await, 2);
+    let under_way = alice.get(&format!("/v1/videos/{}", id(&first))).await.json;
+    assert_eq!(under_way["status"], "in_progress", "{under_way}");
+    delete(&alice, &first).await;
+    let job = job_of(&alice, &first).await;
+    assert_eq!((&job["status"], &job["phase"]), (&json!("running"), &json!("canceling")), "{job}");
+    app.drain().await;
+    assert_gone(&alice, &first).await;
+    assert_eq!(job_of(&alice, &first).await["status"], "canceled");
+    assert_eq!(ids(&alice, "").await.0, [id(&second)]);
+    assert_eq!(alice.tokens().await, (PRICE, 0));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_film_that_is_finished_after_it_was_deleted_is_not_shown_and_not_kept() {
+    let app = TestApp::new().await;
+    app.simulator.finish_after_polls(1).await;
+    let alice = app.account(PRICE).await;
+    let begun = order(&alice, json!({ "prompt": "too late" })).await;
+    assert_eq!(app.run_due().await, 1);
+    app.clock.advance(TimeDelta::minutes(1));
+    // A worker has it already, and brings the result before it hears of the end.
+    let claimed = app.claim(Medium::Video).await;
+    assert_eq!(claimed.len(), 1);
+    delete(&alice, &begun).await;
+    run::run_job(&app.worker, &claimed[0]).await;
+
+    assert_gone(&alice, &begun).await;
+    let job = job_of(&alice, &begun).await;
+    assert_eq!((&job["status"], &job["output"]["files"]), (&json!("succeeded"), &json!([])), "{job}");
+    assert_eq!(alice.tokens().await, (0, 0), "it was made, so it is paid for, as with any cancel");
+    let night =
+        app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
+    app.clock.advance_to(night);
+    assert!(app.tick("delete-expired-files").await);
+    assert_eq!(app.storage.list("outputs/", None).await.expect("list"), Vec::<String>::new());
+    assert_gone(&alice, &begun).await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_film_that_fails_says_why_until_it_is_deleted() {
     let app = TestApp::new().await;
@@ -149,7 +221,7 @@ async fn a_film_whose_time_is_over_is_shown_without_its_content() {
     let alice = app.account(PRICE).await;
     let begun = order(&alice, json!({ "prompt": "a fox" })).await;
     app.drain().await;
-    app.clock.advance(chrono::TimeDelta::days(3));
+    app.clock.advance(TimeDelta::days(3));
     let path = format!("/v1/videos/{}", id(&begun));
     assert_eq!(alice.get(&path).await.json["status"], "completed");
     assert_eq!(alice.get(&format!("{path}/content")).await.error(), (404, "file_not_found", "none"));

@@ -1,7 +1,8 @@
 //! `/v1/videos`: films as OpenAI's clients order, ask after, fetch and delete them.
 //!
 //! A video is a job (`video.rs`), so it is also found at `/v1/jobs`, and what is said here of its status is said for
-//! OpenAI's clients. Whoever deletes one that is not there yet cancels it. A remix is what a model can make that goes on from
+//! OpenAI's clients. Whoever deletes one that is not there yet cancels it, and never sees it again: a result that comes before
+//! the cancel is paid for, as with any job, and deleted. A remix is what a model can make that goes on from
 //! another job. Deliberately absent: thumbnails and sprite sheets, which nobody makes, and edits, extensions and characters.
 
 use axum::{
@@ -266,7 +267,7 @@ pub async fn content(
     }
 }
 
-/// Deletes a film before its time, or cancels one that is not there yet.
+/// Deletes a film before its time, or cancels one that is not there yet, which is not shown any more whatever its end.
 #[utoipa::path(
     delete,
     path = "/v1/videos/{id}",
@@ -284,7 +285,13 @@ pub async fn remove(
     find(&ctx, caller.account, id).await?;
     let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
     canceled.wakes(id).into_iter().for_each(|wake| ctx.wakes.send(wake));
-    if canceled == Cancel::AlreadyFinal {
+    let is_over = match canceled {
+        Cancel::Canceled => false,
+        // A result may come before the cancel, even before this.
+        Cancel::Requested(_) => job::discard(&ctx.db, caller.account, id).await?,
+        Cancel::AlreadyFinal => true,
+    };
+    if is_over {
         delete_files(&ctx, caller.account, id).await?;
         job::discard(&ctx.db, caller.account, id).await?;
     }
