@@ -7,7 +7,7 @@ use shared::job::Medium;
 use workers::run;
 
 use super::{fetch, header, picture, request};
-use crate::support::{Account, TestApp, read};
+use crate::support::{Account, TestApp, execute, read, scalar};
 
 /// The price of a film of OpenAI's.
 const PRICE: i64 = 50_000;
@@ -68,7 +68,6 @@ async fn a_film_is_ordered_asked_after_fetched_and_deleted() {
     assert_eq!((film.status(), header(&film, "content-type")), (StatusCode::OK, "video/mp4"));
     assert_eq!(&film.bytes().await.expect("the film")[4..8], b"ftyp");
     for (query, expected) in [
-        ("?variant=thumbnail", (404, "variant_not_found", "variant")),
         ("?variant=spritesheet", (404, "variant_not_found", "variant")),
         ("?variant=gif", (400, "invalid_value", "variant")),
     ] {
@@ -86,6 +85,36 @@ async fn a_film_is_ordered_asked_after_fetched_and_deleted() {
     assert_eq!(app.storage.list("outputs/", None).await.expect("list"), Vec::<String>::new());
     let job = alice.get(&format!("/v1/jobs/{}", id(&begun).replace("video_", "job_"))).await.json;
     assert_eq!((&job["status"], &job["output"]["files"]), (&json!("succeeded"), &json!([])), "the job stays");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_thumbnail_is_the_preview_of_the_film_where_there_is_one() {
+    let app = TestApp::new().await;
+    let alice = app.account(PRICE).await;
+    let begun = order(&alice, json!({ "prompt": "a fox" })).await;
+    let thumbnail = format!("/v1/videos/{}/content?variant=thumbnail", id(&begun));
+    assert_eq!(alice.get(&thumbnail).await.error(), (400, "video_not_ready", "id"));
+    app.drain().await;
+    let made: Option<String> = scalar(&app.db, "select preview_key from files").await;
+    // Whether there is one depends on ffmpeg; from here on there is.
+    let key = match made {
+        Some(key) => key,
+        None => {
+            assert_eq!(alice.get(&thumbnail).await.error(), (404, "variant_not_found", "variant"));
+            let set = "update files set preview_key = 'outputs/' || job_id::text || '/0.preview.jpg'";
+            assert_eq!(execute(&app.db, set).await.expect("set"), 1);
+            scalar(&app.db, "select preview_key from files").await
+        }
+    };
+    let picture = bytes::Bytes::from_static(b"\xff\xd8 a picture");
+    app.storage.put_bytes(&key, picture.clone(), "image/jpeg").await.expect("store");
+    let shown = fetch(&app, request(&alice, Method::GET, &thumbnail)).await;
+    assert_eq!((shown.status(), header(&shown, "content-type")), (StatusCode::OK, "image/jpeg"));
+    assert_eq!(shown.bytes().await.expect("the picture"), picture);
+    delete(&alice, &begun).await;
+    assert_eq!(alice.get(&thumbnail).await.error(), (404, "video_not_found", "id"));
+    assert_eq!(app.storage.list("outputs/", None).await.expect("list"), Vec::<String>::new());
     app.finish().await;
 }
 
