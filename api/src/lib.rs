@@ -22,6 +22,7 @@ mod waits;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::SecretString;
 use sqlx::PgPool;
 
 use shared::{
@@ -79,6 +80,8 @@ pub struct Parts {
     pub doorbell: Doorbell,
     /// Seals what mails say.
     pub sealer: Sealer,
+    /// The deployment's secret: what accounts check the webhooks of their jobs with is derived from it.
+    pub secret: SecretString,
     /// What receivers check our webhooks with, as Standard Webhooks writes it.
     pub webhook_public_key: String,
     /// Hashes passwords, signs access tokens, knows what new people agree to and get.

@@ -58,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
         people: People::new(&identity.secret, api::config::People::from_env()?),
         doorbell: Doorbell::new(&identity.secret, identity.public_url.clone()),
         public_url: identity.public_url,
+        secret: identity.secret,
         process: process.clone(),
         metrics: Some(metrics),
         limits: settings.limits,

@@ -248,6 +248,7 @@ impl Stack {
             estimator,
             storage: self.storage.clone(),
             sealer: self.sealer.clone(),
+            secret: self.secret.clone(),
             webhook_public_key: Signer::new(&self.secret).public_key(),
             people: api::People::new(&self.secret, api::config::People::from_env()?),
             doorbell: Doorbell::new(&self.secret, self.described.url.clone()),

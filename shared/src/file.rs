@@ -7,7 +7,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use crate::id::{AccountId, FileId, JobId};
+use crate::{
+    id::{AccountId, FileId, JobId},
+    storage::Storage,
+};
 
 /// How long files are kept, results and uploads alike. That a job uses one as its input does not make it stay longer.
 pub const KEPT: TimeDelta = TimeDelta::days(3);
@@ -137,11 +140,24 @@ pub async fn expired(db: &PgPool, limit: i64, now: DateTime<Utc>) -> Result<Vec<
     .await
 }
 
-/// Forgets a file whose object is gone.
+/// Deletes what is kept of a file: its preview, the object itself, and its row last.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn forget(db: &PgPool, file: FileId) -> Result<(), sqlx::Error> {
+/// When the storage or the database fails; calling again is safe.
+pub async fn delete(
+    db: &PgPool,
+    storage: &Storage,
+    file: FileId,
+    storage_key: &str,
+    preview_key: Option<&str>,
+) -> anyhow::Result<()> {
+    for key in preview_key.into_iter().chain([storage_key]) {
+        storage.delete(key).await?;
+    }
+    Ok(forget(db, file).await?)
+}
+
+async fn forget(db: &PgPool, file: FileId) -> Result<(), sqlx::Error> {
     sqlx::query!("with file as (delete from files where id = $1) delete from uploads where id = $1", file.0)
         .execute(db)
         .await?;

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use shared::notice::{self, Recorded};
+use shared::{
+    account::KeyRole,
+    notice::{self, Recorded},
+};
 use workers::notify;
 
 use crate::support::{Receiver, Settings, TestApp, scalar};
@@ -33,6 +37,38 @@ async fn the_end_of_a_job_is_told_once_and_signed() {
     );
     let url = message["data"]["output"]["files"][0]["url"].as_str().expect("a URL");
     assert_eq!(app.http.get(url).send().await.expect("fetch").status().as_u16(), 200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn whoever_may_say_where_webhooks_go_learns_what_those_of_jobs_are_checked_with() {
+    let app = TestApp::new().await;
+    let path = "/v1/account/webhook-secret";
+    let ann = app.register("ann@example.com").await;
+    app.give(ann.id, 50_000, None).await;
+    let shown = ann.get(path).await;
+    assert_eq!((shown.status.as_u16(), &shown.json["object"]), (200, &json!("webhook_secret")));
+    assert_eq!(shown.headers["cache-control"], "no-store");
+    let secret = shown.json["secret"].as_str().and_then(|secret| secret.strip_prefix("whsec_"));
+    let secret = BASE64_STANDARD.decode(secret.expect("a secret")).expect("base 64");
+
+    let receiver = app.receiver().await;
+    let body = json!({ "model": "gpt-4o", "input": { "prompt": "x" }, "webhook": { "url": receiver.url } });
+    ann.post("/v1/jobs", body).await.job();
+    app.drain().await;
+    app.deliver().await;
+    let told = receiver.received();
+    assert_eq!(told[0].signature.split(' ').next(), Some(told[0].signed_with(&secret).as_str()));
+
+    let key = app.key(ann.id, KeyRole::Member).await;
+    let writer = app.scoped_key(ann.id, &["webhooks:write"]).await;
+    for may in [&key, &writer] {
+        assert_eq!(may.get(path).await.json, shown.json, "it stays what it is");
+    }
+    let reader = app.scoped_key(ann.id, &["webhooks:read", "account:write", "jobs:write"]).await;
+    assert_eq!(reader.get(path).await.error(), (403, "forbidden", "none"));
+    let bob = app.account(0).await.get(path).await;
+    assert!(bob.status.is_success() && bob.json["secret"] != shown.json["secret"], "{}", bob.json);
     app.finish().await;
 }
 

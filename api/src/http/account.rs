@@ -6,7 +6,9 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    account_view::{AccountView, ConsentView, Consents, Deleted, MeView, MembershipView, SessionView},
+    account_view::{
+        AccountView, ConsentView, Consents, Deleted, MeView, MembershipView, SessionView, WebhookSecret,
+    },
     auth::{consent_required, person},
     fields::{self, check_version},
 };
@@ -204,6 +206,16 @@ pub async fn change(
         return Err(ApiError::internal());
     }
     show(State(ctx), Caller(caller)).await
+}
+
+/// What receivers check webhooks with whose URL a job itself named; an endpoint has a secret of its own.
+#[utoipa::path(
+    get,
+    path = "/v1/account/webhook-secret",
+    responses((status = 200, description = "The secret, the same at every look", body = WebhookSecret))
+)]
+pub async fn webhook_secret(State(ctx): State<Ctx>, Caller(caller): Caller) -> Json<WebhookSecret> {
+    Json(WebhookSecret::from(&account::webhook_secret(&ctx.secret, caller.account)))
 }
 
 /// What whoever is logged in agreed to, newest first.

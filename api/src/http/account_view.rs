@@ -1,8 +1,9 @@
 //! People and accounts as they see themselves.
 //!
-//! Names and addresses are not to be shown in logs, so what holds them has no `Debug`.
+//! Names, addresses and secrets are not to be shown in logs, so what holds them has no `Debug`.
 
 use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -193,6 +194,16 @@ pub struct Consents {
     current_version: String,
 }
 
+/// What the webhooks that jobs themselves named are checked with.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookSecret {
+    #[schema(pattern = "^webhook_secret$")]
+    object: &'static str,
+    /// As Standard Webhooks writes it.
+    #[schema(pattern = "^whsec_")]
+    secret: String,
+}
+
 impl MeView {
     /// A person who logged in.
     pub fn of(user: User, account: AccountId, session: SessionId, accounts: Vec<MembershipView>) -> Self {
@@ -269,6 +280,12 @@ impl AccountView {
             consent_required: required,
             created_at: profile.created_at,
         }
+    }
+}
+
+impl From<&SecretString> for WebhookSecret {
+    fn from(secret: &SecretString) -> Self {
+        Self { object: "webhook_secret", secret: secret.expose_secret().to_owned() }
     }
 }
 

@@ -236,11 +236,11 @@ pub async fn remove(
         let message = format!("this file is a result of {job} and is deleted when it expires, not before");
         return Err(ApiError::conflict("file_of_job", message));
     }
-    ctx.storage.delete(&file.storage_key).await.map_err(|error| {
+    let deleted = file::delete(&ctx.db, &ctx.storage, id, &file.storage_key, None).await;
+    deleted.map_err(|error| {
         tracing::error!(file.id = %id, error = format!("{error:#}"), "file {id} not deleted");
         ApiError::unavailable()
     })?;
-    file::forget(&ctx.db, id).await?;
     tracing::info!(file.id = %id, account.id = %caller.account, "file {id} deleted by its owner");
     Ok(Json(Deleted::of("file", id)))
 }

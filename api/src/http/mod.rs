@@ -201,6 +201,7 @@ fn routes() -> Vec<Route> {
         Route::patch("/v1/account", Needs(P::AccountWrite), account::change),
         Route::get("/v1/account/preferences", Needs(P::AccountRead), preferences::show),
         Route::put("/v1/account/preferences", Needs(P::AccountWrite), preferences::set),
+        Route::get("/v1/account/webhook-secret", Needs(P::WebhooksWrite), account::webhook_secret),
         Route::get("/v1/account/consents", Person, account::consents),
         Route::post("/v1/account/consents", Person, account::consent),
         Route::get("/v1/account/users", Needs(P::UsersRead), members::list),

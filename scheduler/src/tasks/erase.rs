@@ -90,19 +90,15 @@ async fn delete_uploads(ctx: &Ctx, account: AccountId) -> anyhow::Result<()> {
         let Some(last) = uploads.last() else { return Ok(()) };
         after = Some(last.id);
         for upload in &uploads {
-            ctx.storage.delete(&upload.storage_key).await?;
-            file::forget(&ctx.db, upload.id).await?;
+            file::delete(&ctx.db, &ctx.storage, upload.id, &upload.storage_key, None).await?;
             tracing::info!(file.id = %upload.id, key = upload.storage_key, "file {} deleted", upload.id);
         }
     }
 }
 
 async fn delete(ctx: &Ctx, kept: &Kept) -> anyhow::Result<()> {
-    if let Some(preview) = &kept.preview_key {
-        ctx.storage.delete(preview).await?;
-    }
-    ctx.storage.delete(&kept.storage_key).await?;
-    file::forget(&ctx.db, kept.id).await?;
+    let preview_key = kept.preview_key.as_deref();
+    file::delete(&ctx.db, &ctx.storage, kept.id, &kept.storage_key, preview_key).await?;
     tracing::info!(file.id = %kept.id, job.id = %kept.job, key = kept.storage_key, "file {} deleted", kept.id);
     Ok(())
 }

@@ -59,13 +59,10 @@ pub fn retry(ctx: &Ctx) -> BoxFuture<'_, anyhow::Result<()>> {
 }
 
 async fn delete(ctx: &Ctx, expired: &Expired) -> anyhow::Result<()> {
-    if let Some(preview) = &expired.preview_key {
-        ctx.storage.delete(preview).await?;
-    }
-    ctx.storage.delete(&expired.storage_key).await?;
-    file::forget(&ctx.db, expired.id).await?;
+    let Expired { id, storage_key, preview_key, .. } = expired;
+    file::delete(&ctx.db, &ctx.storage, *id, storage_key, preview_key.as_deref()).await?;
     let job = expired.job.map(tracing::field::display);
-    tracing::info!(file.id = %expired.id, job.id = job, key = expired.storage_key, "file {} deleted", expired.id);
+    tracing::info!(file.id = %id, job.id = job, key = storage_key, "file {id} deleted");
     Ok(())
 }
 

@@ -141,7 +141,7 @@ permissions! {
     KeysWrite = "api_keys:write": [Owner Admin Developer] [],
     /// See where webhooks go and what came of them.
     WebhooksRead = "webhooks:read": [Owner Admin Developer Viewer] [],
-    /// Say where webhooks go, change their secrets, and have them sent again.
+    /// Say where webhooks go, see and change what they are signed with, and have them sent again.
     WebhooksWrite = "webhooks:write": [Owner Admin Developer] [],
     /// See balance, grants, transactions and plans.
     BillingRead = "billing:read": [Owner Admin Developer Viewer] [],

@@ -70,7 +70,7 @@ pub struct Output {
 pub struct StoredFile {
     /// Where: `outputs/{job_id}/{n}-{random}.{ext}`.
     pub storage_key: String,
-    /// Where its preview is, for pictures.
+    /// Where its preview is, for pictures and, where workers have ffmpeg, films.
     pub preview_key: Option<String>,
     /// Type by magic bytes.
     pub mime_type: String,

@@ -21,13 +21,14 @@ with asked as materialized (
     update jobs j
     set status = c.status, output = c.output, error_code = c.error_code, error_message = c.error_message,
         error_retryable = c.error_retryable, charged_tokens = c.charge, finished_at = $19, started_at = c.started_at,
-        attempts = greatest(c.attempt, c.begun), expires_at = case when c.file_count > 0 then $20::timestamptz end,
-        metered = c.metered
+        attempts = greatest(c.attempt, c.begun), metered = c.metered,
+        -- An open job has a time already where its owner wants it no longer: whatever it made is due at once.
+        expires_at = case when j.expires_at is not null then $19 when c.file_count > 0 then $20::timestamptz end
     from closed c
     where j.id = c.job_id
     returning c.*, j.id, j.account_id, j.key_id, j.key_counted, j.held_tokens, j.held_lots, j.drawn_tokens,
               j.held_tokens - c.charge as rest, j.cost_usd, j.created_at, j.webhook_url, j.webhook_events, j.request_hash,
-              j.provider, j.upstream_model, j.dialog_id, j.dialog_said
+              j.provider, j.upstream_model, j.dialog_id, j.dialog_said, j.expires_at
 ), gave_back as (
     -- What the jobs of limited keys gave back may be spent again, on the day and in the month it was held.
     select key_id, rest, (created_at at time zone 'utc')::date as day,
@@ -110,7 +111,7 @@ with asked as materialized (
     insert into files (id, account_id, job_id, position, storage_key, preview_key, mime_type, size_bytes, width, height,
                        duration_seconds, created_at, expires_at)
     select f.id, j.account_id, j.id, f.position, f.storage_key, f.preview_key, f.mime_type, f.size_bytes, f.width, f.height,
-           f.duration_seconds, $19, $20
+           f.duration_seconds, $19, j.expires_at
     from unnest($21::integer[], $22::uuid[], $23::smallint[], $24::text[], $25::text[], $26::text[], $27::bigint[], $28::int[],
                 $29::int[], $30::float8[])
          as f (n, id, position, storage_key, preview_key, mime_type, size_bytes, width, height, duration_seconds)

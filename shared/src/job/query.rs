@@ -67,7 +67,7 @@ pub struct Job {
     pub finished_at: Option<DateTime<Utc>>,
     /// Past this it expires.
     pub deadline: DateTime<Utc>,
-    /// When its files are deleted.
+    /// When its files are deleted; of an open job only where its owner wants it no longer.
     pub expires_at: Option<DateTime<Utc>>,
     /// The job that ended without success and that this one makes again.
     pub retry_of: Option<JobId>,
@@ -87,7 +87,7 @@ impl Job {
 
     /// Whether its owner wants it no longer, see [`super::discard()`].
     pub fn is_discarded(&self) -> bool {
-        self.finished_at.is_some() && self.expires_at == self.finished_at
+        self.expires_at.is_some_and(|until| self.finished_at.is_none_or(|end| until == end))
     }
 }
 

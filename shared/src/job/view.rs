@@ -194,7 +194,8 @@ impl Renderer {
     /// # Errors
     /// When the database fails or a URL cannot be signed.
     pub async fn render(&self, db: &PgPool, jobs: Vec<Job>) -> anyhow::Result<Vec<JobView>> {
-        let succeeded: Vec<_> = jobs.iter().filter(|job| job.output.is_some()).map(|job| job.id).collect();
+        let keeps_files = |job: &&Job| job.output.is_some() && !job.is_discarded();
+        let succeeded: Vec<_> = jobs.iter().filter(keeps_files).map(|job| job.id).collect();
         let files = if succeeded.is_empty() { Vec::new() } else { files_of(db, &succeeded).await? };
         let mut views = Vec::with_capacity(jobs.len());
         for job in jobs {

@@ -1,10 +1,13 @@
 //! Films as OpenAI's clients order, ask after, fetch, remix and delete them.
 
+use chrono::TimeDelta;
 use reqwest::{Method, StatusCode, multipart::Form};
 use serde_json::{Value, json};
+use shared::job::Medium;
+use workers::run;
 
 use super::{fetch, header, picture, request};
-use crate::support::{Account, TestApp, read};
+use crate::support::{Account, TestApp, execute, read, scalar};
 
 /// The price of a film of OpenAI's.
 const PRICE: i64 = 50_000;
@@ -65,7 +68,6 @@ async fn a_film_is_ordered_asked_after_fetched_and_deleted() {
     assert_eq!((film.status(), header(&film, "content-type")), (StatusCode::OK, "video/mp4"));
     assert_eq!(&film.bytes().await.expect("the film")[4..8], b"ftyp");
     for (query, expected) in [
-        ("?variant=thumbnail", (404, "variant_not_found", "variant")),
         ("?variant=spritesheet", (404, "variant_not_found", "variant")),
         ("?variant=gif", (400, "invalid_value", "variant")),
     ] {
@@ -87,6 +89,36 @@ async fn a_film_is_ordered_asked_after_fetched_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_thumbnail_is_the_preview_of_the_film_where_there_is_one() {
+    let app = TestApp::new().await;
+    let alice = app.account(PRICE).await;
+    let begun = order(&alice, json!({ "prompt": "a fox" })).await;
+    let thumbnail = format!("/v1/videos/{}/content?variant=thumbnail", id(&begun));
+    assert_eq!(alice.get(&thumbnail).await.error(), (400, "video_not_ready", "id"));
+    app.drain().await;
+    let made: Option<String> = scalar(&app.db, "select preview_key from files").await;
+    // Whether there is one depends on ffmpeg; from here on there is.
+    let key = match made {
+        Some(key) => key,
+        None => {
+            assert_eq!(alice.get(&thumbnail).await.error(), (404, "variant_not_found", "variant"));
+            let set = "update files set preview_key = 'outputs/' || job_id::text || '/0.preview.jpg'";
+            assert_eq!(execute(&app.db, set).await.expect("set"), 1);
+            scalar(&app.db, "select preview_key from files").await
+        }
+    };
+    let picture = bytes::Bytes::from_static(b"\xff\xd8 a picture");
+    app.storage.put_bytes(&key, picture.clone(), "image/jpeg").await.expect("store");
+    let shown = fetch(&app, request(&alice, Method::GET, &thumbnail)).await;
+    assert_eq!((shown.status(), header(&shown, "content-type")), (StatusCode::OK, "image/jpeg"));
+    assert_eq!(shown.bytes().await.expect("the picture"), picture);
+    delete(&alice, &begun).await;
+    assert_eq!(alice.get(&thumbnail).await.error(), (404, "video_not_found", "id"));
+    assert_eq!(app.storage.list("outputs/", None).await.expect("list"), Vec::<String>::new());
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_film_that_nobody_wants_any_more_is_canceled() {
     let app = TestApp::new().await;
     let alice = app.account(2 * PRICE).await;
@@ -98,6 +130,75 @@ async fn a_film_that_nobody_wants_any_more_is_canceled() {
     assert_eq!(alice.get(&path).await.error(), (404, "video_not_found", "id"));
     assert_eq!(ids(&alice, "").await.0, [id(&second)]);
     app.drain().await;
+    app.finish().await;
+}
+
+/// Deletes a film, which is then nowhere to be seen.
+async fn delete(alice: &Account, video: &Value) {
+    let path = format!("/v1/videos/{}", id(video));
+    let gone = alice.send(Method::DELETE, &path, &[], None).await;
+    assert_eq!(gone.json["deleted"], true, "{}", gone.json);
+    assert_gone(alice, video).await;
+    assert_eq!(alice.send(Method::DELETE, &path, &[], None).await.error(), (404, "video_not_found", "id"));
+}
+
+async fn assert_gone(alice: &Account, video: &Value) {
+    let path = format!("/v1/videos/{}", id(video));
+    for path in [format!("{path}/content"), path] {
+        assert_eq!(alice.get(&path).await.error(), (404, "video_not_found", "id"), "{path}");
+    }
+    let (listed, page) = ids(alice, "").await;
+    assert!(listed.iter().all(|listed| listed != id(video)), "{page}");
+}
+
+async fn job_of(alice: &Account, video: &Value) -> Value {
+    alice.get(&format!("/v1/jobs/{}", id(video).replace("video_", "job_"))).await.json
+}
+
+#[tokio::test]
+async fn a_film_that_is_deleted_while_its_maker_is_at_work_is_gone_at_once_and_costs_nothing() {
+    let app = TestApp::new().await;
+    let alice = app.account(2 * PRICE).await;
+    let (first, second) =
+        (order(&alice, json!({ "prompt": "one" })).await, order(&alice, json!({ "prompt": "two" })).await);
+    assert_eq!(app.run_due().await, 2);
+    let under_way = alice.get(&format!("/v1/videos/{}", id(&first))).await.json;
+    assert_eq!(under_way["status"], "in_progress", "{under_way}");
+    delete(&alice, &first).await;
+    let job = job_of(&alice, &first).await;
+    assert_eq!((&job["status"], &job["phase"]), (&json!("running"), &json!("canceling")), "{job}");
+    app.drain().await;
+    assert_gone(&alice, &first).await;
+    assert_eq!(job_of(&alice, &first).await["status"], "canceled");
+    assert_eq!(ids(&alice, "").await.0, [id(&second)]);
+    assert_eq!(alice.tokens().await, (PRICE, 0));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_film_that_is_finished_after_it_was_deleted_is_not_shown_and_not_kept() {
+    let app = TestApp::new().await;
+    app.simulator.finish_after_polls(1).await;
+    let alice = app.account(PRICE).await;
+    let begun = order(&alice, json!({ "prompt": "too late" })).await;
+    assert_eq!(app.run_due().await, 1);
+    app.clock.advance(TimeDelta::minutes(1));
+    // A worker has it already, and brings the result before it hears of the end.
+    let claimed = app.claim(Medium::Video).await;
+    assert_eq!(claimed.len(), 1);
+    delete(&alice, &begun).await;
+    run::run_job(&app.worker, &claimed[0]).await;
+
+    assert_gone(&alice, &begun).await;
+    let job = job_of(&alice, &begun).await;
+    assert_eq!((&job["status"], &job["output"]["files"]), (&json!("succeeded"), &json!([])), "{job}");
+    assert_eq!(alice.tokens().await, (0, 0), "it was made, so it is paid for, as with any cancel");
+    let night =
+        app.now().date_naive().succ_opt().expect("a day").and_hms_opt(3, 0, 1).expect("a time").and_utc();
+    app.clock.advance_to(night);
+    assert!(app.tick("delete-expired-files").await);
+    assert_eq!(app.storage.list("outputs/", None).await.expect("list"), Vec::<String>::new());
+    assert_gone(&alice, &begun).await;
     app.finish().await;
 }
 
@@ -149,7 +250,7 @@ async fn a_film_whose_time_is_over_is_shown_without_its_content() {
     let alice = app.account(PRICE).await;
     let begun = order(&alice, json!({ "prompt": "a fox" })).await;
     app.drain().await;
-    app.clock.advance(chrono::TimeDelta::days(3));
+    app.clock.advance(TimeDelta::days(3));
     let path = format!("/v1/videos/{}", id(&begun));
     assert_eq!(alice.get(&path).await.json["status"], "completed");
     assert_eq!(alice.get(&format!("{path}/content")).await.error(), (404, "file_not_found", "none"));

@@ -191,6 +191,7 @@ impl TestApp {
             estimator,
             storage: storage.clone(),
             sealer: sealer.clone(),
+            secret: SECRET.to_owned().into(),
             webhook_public_key: signer.public_key(),
             people: api::People::new(&SECRET.to_owned().into(), settings.people),
             doorbell: Doorbell::new(&SECRET.to_owned().into(), base.clone()),

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{ApiError, Ctx};
 use shared::{
+    format::Format,
     job::{self, Job, StoredFile},
     storage::{Content, Storage},
 };
@@ -44,15 +45,29 @@ pub async fn first_of(ctx: &Ctx, job: &Job) -> Result<Option<StoredFile>, ApiErr
 /// # Errors
 /// 404 when it is there no longer.
 pub async fn file(storage: &Storage, file: &StoredFile) -> Result<Response, ApiError> {
-    let content = storage.open(&file.storage_key).await?.ok_or_else(gone)?;
-    let pieces = stream::try_unfold(content, |mut content| async move {
-        Ok::<_, anyhow::Error>(content.next().await?.map(|piece| (piece, content)))
-    });
+    let body = body(storage, &file.storage_key).await?;
     let headers = [
         (header::CONTENT_TYPE, file.mime_type.clone()),
         (header::CONTENT_LENGTH, file.size_bytes.to_string()),
     ];
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    Ok((headers, body).into_response())
+}
+
+/// The preview under `key` as the whole answer; all previews are of one type.
+///
+/// # Errors
+/// 404 when it is there no longer.
+pub async fn preview(storage: &Storage, key: &str) -> Result<Response, ApiError> {
+    let body = body(storage, key).await?;
+    Ok(([(header::CONTENT_TYPE, Format::Jpeg.mime_type())], body).into_response())
+}
+
+async fn body(storage: &Storage, key: &str) -> Result<Body, ApiError> {
+    let content = storage.open(key).await?.ok_or_else(gone)?;
+    let pieces = stream::try_unfold(content, |mut content| async move {
+        Ok::<_, anyhow::Error>(content.next().await?.map(|piece| (piece, content)))
+    });
+    Ok(Body::from_stream(pieces))
 }
 
 /// The answer to a request for what was deleted, because its time was up or its owner said so.

@@ -83,12 +83,8 @@ async fn take_in(ctx: Ctx, account: AccountId, mut form: Arriving, place: Place)
 /// Throws away files that nobody needs. One that cannot be deleted now goes when its time is up, as all uploads do.
 pub async fn throw_away(ctx: &Ctx, files: &[Sent]) {
     for sent in files {
-        let deleted = async {
-            ctx.storage.delete(&sent.storage_key).await?;
-            file::forget(&ctx.db, sent.id).await?;
-            anyhow::Ok(())
-        };
-        if let Err(error) = deleted.await {
+        let deleted = file::delete(&ctx.db, &ctx.storage, sent.id, &sent.storage_key, None).await;
+        if let Err(error) = deleted {
             let error = format!("{error:#}");
             tracing::warn!(file.id = %sent.id, error, "file {} of a refused request stays for three days", sent.id);
         }

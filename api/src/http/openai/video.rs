@@ -238,6 +238,8 @@ mod tests {
         let later = ended.finished_at.map(|at| at + chrono::TimeDelta::days(3));
         assert!(is_shown(&Job { expires_at: later, ..ended.clone() }), "its time may be over one day");
         assert!(!is_shown(&Job { expires_at: ended.finished_at, ..ended }));
+        let open = made(Status::Running);
+        assert!(!is_shown(&Job { expires_at: Some(open.created_at), ..open }), "deleted under way");
         assert!(!is_shown(&Job { medium: "image".into(), ..made(Status::Queued) }));
     }
 }

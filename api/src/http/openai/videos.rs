@@ -1,8 +1,10 @@
 //! `/v1/videos`: films as OpenAI's clients order, ask after, fetch and delete them.
 //!
 //! A video is a job (`video.rs`), so it is also found at `/v1/jobs`, and what is said here of its status is said for
-//! OpenAI's clients. Whoever deletes one that is not there yet cancels it. A remix is what a model can make that goes on from
-//! another job. Deliberately absent: thumbnails and sprite sheets, which nobody makes, and edits, extensions and characters.
+//! OpenAI's clients. Whoever deletes one that is not there yet cancels it, and never sees it again: a result that comes before
+//! the cancel is paid for, as with any job, and deleted. A remix is what a model can make that goes on from another job. A
+//! thumbnail is the preview of the film, which is there where workers have ffmpeg. Deliberately absent: sprite sheets, which
+//! nobody makes, and edits, extensions and characters.
 
 use axum::{
     Json,
@@ -239,16 +241,23 @@ async fn page(
     Ok((found, has_more || !is_last))
 }
 
-/// The film itself.
+/// The film itself, or a picture of it.
 #[utoipa::path(
     get,
     path = "/v1/videos/{id}/content",
     params(
         ("id" = inline(schema::VideoId), Path, description = "Which film"),
-        ("variant" = Option<String>, Query, pattern = "^video$", description = "There is only the film itself"),
+        (
+            "variant" = Option<String>, Query, pattern = "^(video|thumbnail)$",
+            description = "The film itself, or its first picture, which some deployments make"
+        ),
     ),
     responses(
-        (status = 200, description = "The film", body = FileContent, content_type = "video/mp4"),
+        (
+            status = 200,
+            description = "The film or the picture",
+            content((FileContent = "video/mp4"), (FileContent = "image/jpeg"))
+        ),
         (status = 400, description = "`video_not_ready`, or the request is wrong", body = ErrorBody),
         (
             status = 404,
@@ -263,22 +272,24 @@ pub async fn content(
     PathId(VideoId(id)): PathId<VideoId>,
     mut query: Query,
 ) -> Result<Response, OpenAiError> {
-    match query.take::<String>("variant")?.as_deref() {
-        None | Some("video") => {}
-        Some("thumbnail" | "spritesheet") => {
-            let message = "there is only the film itself: leave variant out, or say video";
-            return Err(ApiError::not_found("variant_not_found", Some("variant"), message).into());
-        }
+    let wants_thumbnail = match query.take::<String>("variant")?.as_deref() {
+        None | Some("video") => false,
+        Some("thumbnail") => true,
+        Some("spritesheet") => return Err(no_variant().into()),
         Some(_) => {
             return Err(OpenAiError::bad_request(
                 "invalid_value",
                 "variant",
-                "variant can only be video here",
+                "variant can only be video or thumbnail here",
             ));
         }
-    }
+    };
     let (job, file) = find(&ctx, caller.account, id).await?;
     match file {
+        Some(file) if wants_thumbnail => {
+            let key = file.preview_key.ok_or_else(no_variant)?;
+            Ok(content::preview(&ctx.storage, &key).await?)
+        }
         Some(file) => Ok(content::file(&ctx.storage, &file).await?),
         None if job.output.is_some() => Err(content::gone().into()),
         None if job.is_final() => {
@@ -291,7 +302,7 @@ pub async fn content(
     }
 }
 
-/// Deletes a film before its time, or cancels one that is not there yet.
+/// Deletes a film before its time, or cancels one that is not there yet, which is not shown any more whatever its end.
 #[utoipa::path(
     delete,
     path = "/v1/videos/{id}",
@@ -309,7 +320,13 @@ pub async fn remove(
     find(&ctx, caller.account, id).await?;
     let canceled = job::cancel(&ctx.db, caller.account, id, ctx.clock.now()).await?.ok_or_else(unknown)?;
     canceled.wakes(id).into_iter().for_each(|wake| ctx.wakes.send(wake));
-    if canceled == Cancel::AlreadyFinal {
+    let is_over = match canceled {
+        Cancel::Canceled => false,
+        // A result may come before the cancel, even before this.
+        Cancel::Requested(_) => job::discard(&ctx.db, caller.account, id).await?,
+        Cancel::AlreadyFinal => true,
+    };
+    if is_over {
         delete_files(&ctx, caller.account, id).await?;
         job::discard(&ctx.db, caller.account, id).await?;
     }
@@ -320,16 +337,20 @@ pub async fn remove(
 /// request.
 async fn delete_files(ctx: &Ctx, account: AccountId, job: JobId) -> Result<(), ApiError> {
     for (_, id, _, stored) in job::files_of(&ctx.db, &[job]).await? {
-        for key in stored.preview_key.iter().chain([&stored.storage_key]) {
-            ctx.storage.delete(key).await.map_err(|error| {
-                tracing::error!(file.id = %id, error = format!("{error:#}"), "file {id} not deleted");
-                ApiError::unavailable()
-            })?;
-        }
-        file::forget(&ctx.db, id).await?;
+        let StoredFile { storage_key, preview_key, .. } = &stored;
+        let deleted = file::delete(&ctx.db, &ctx.storage, id, storage_key, preview_key.as_deref()).await;
+        deleted.map_err(|error| {
+            tracing::error!(file.id = %id, error = format!("{error:#}"), "file {id} not deleted");
+            ApiError::unavailable()
+        })?;
         tracing::info!(file.id = %id, job.id = %job, account.id = %account, "file {id} deleted by its owner");
     }
     Ok(())
+}
+
+fn no_variant() -> ApiError {
+    let message = "there is no such picture of this film: leave variant out for the film itself";
+    ApiError::not_found("variant_not_found", Some("variant"), message)
 }
 
 /// The answer to an order.
