@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::id::JobId;
+use shared::id::{AccountId, FileId, JobId};
 
 use crate::orders::Order;
 
@@ -22,9 +22,19 @@ pub struct Placed {
     pub lost: u32,
 }
 
+/// What became of the files that an account sent in.
+#[derive(Debug, Clone, Default)]
+pub struct Uploads {
+    /// Those that it was told are kept.
+    pub kept: BTreeSet<FileId>,
+    /// How often one was sent and no answer came that says what became of it.
+    pub lost: usize,
+}
+
 #[derive(Debug, Default)]
 struct Pages {
     placed: Vec<Placed>,
+    uploads: BTreeMap<AccountId, Uploads>,
     counts: BTreeMap<String, u64>,
     breaches: BTreeMap<String, BTreeSet<String>>,
 }
@@ -37,6 +47,23 @@ impl Book {
     /// Writes down what became of an order.
     pub fn place(&self, placed: Placed) {
         self.lock().placed.push(placed);
+    }
+
+    /// Writes down what an account was told of a file that it sent in, if it was told anything.
+    pub fn upload(&self, account: AccountId, file: Option<FileId>) {
+        let mut pages = self.lock();
+        let uploads = pages.uploads.entry(account).or_default();
+        match file {
+            Some(file) => {
+                uploads.kept.insert(file);
+            }
+            None => uploads.lost += 1,
+        }
+    }
+
+    /// What became of all files that were sent in.
+    pub fn uploads(&self) -> BTreeMap<AccountId, Uploads> {
+        self.lock().uploads.clone()
     }
 
     /// Every order so far.

@@ -7,10 +7,13 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt;
-use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use reqwest::{
+    Method, RequestBuilder, StatusCode,
+    multipart::{Form, Part},
+};
+use serde_json::{Value, json};
 use shared::{
-    id::{AccountId, JobId},
+    id::{AccountId, DialogId, EndpointId, FileId, JobId},
     process::Process,
 };
 use tokio::time::Instant;
@@ -42,8 +45,27 @@ pub struct Customer {
     pub key: String,
     /// The tokens it began with.
     pub start_tokens: i64,
+    /// Those of them that never expire, of a customer with so many others that these are never spent.
+    pub lasting_tokens: Option<i64>,
+    /// Where it is told of all its jobs.
+    pub endpoints: Vec<Endpoint>,
+    /// Its conversations.
+    pub dialogs: Vec<DialogId>,
     /// The way to the front doors.
     pub door: Door,
+}
+
+/// An endpoint of a customer.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// By which its address is told from all others.
+    pub name: String,
+    /// Of which ends it is told; empty for all.
+    pub events: Vec<String>,
+    /// What its webhooks are signed with.
+    pub secret: Vec<u8>,
 }
 
 /// The front doors, one of which is tried at each request.
@@ -86,13 +108,12 @@ impl Customer {
     pub async fn shop(
         self,
         seed: u64,
-        pictures: Arc<Vec<String>>,
+        pictures: Arc<Vec<Vec<u8>>>,
         patience: Duration,
         until: Instant,
         process: Process,
     ) {
-        let place = self.door.place.clone();
-        let mut orders = Orders::of(seed, self.number, &place, &pictures, patience);
+        let mut orders = Orders::of(seed, &self, &pictures, patience);
         while Instant::now() < until {
             let order = Arc::new(orders.draw());
             let (customer, sent) = (self.clone(), order.clone());
@@ -110,19 +131,19 @@ impl Customer {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Option<Answer> {
-        let url = format!("{}{path}", self.door.place.api_url(instance));
-        let mut request = self.door.http.request(method, url).bearer_auth(&self.key).timeout(TIMEOUT);
+        let mut request = self.request(method, instance, path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.ok()?;
-        let status = response.status();
-        let json = response.json().await;
-        // A success whose body is cut off tells nothing.
-        json.ok().map(|json| Answer { status, json })
+        answer(request).await
+    }
+
+    fn request(&self, method: Method, instance: usize, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.door.place.api_url(instance));
+        self.door.http.request(method, url).bearer_auth(&self.key).timeout(TIMEOUT)
     }
 
     /// Asks until an answer comes that is not the server's fault, for as long as it takes.
@@ -139,10 +160,18 @@ impl Customer {
     }
 
     async fn order(&self, order: Arc<Order>) {
+        let mut body = order.body.clone();
+        if let Some(picture) = &order.upload {
+            let Some(file) = self.send_in(picture).await else { return };
+            body["input"]["image"] = json!(file);
+        }
         let mut placed = Placed { order: order.clone(), job: None, refused: None, lost: 0 };
         if order.manner == Manner::Twice {
             let mut second = placed.clone();
-            tokio::join!(self.submit(&order, 0, &mut placed), self.submit(&order, 1, &mut second));
+            tokio::join!(
+                self.submit(&order, &body, 0, &mut placed),
+                self.submit(&order, &body, 1, &mut second)
+            );
             if let (Some(one), Some(other)) = (placed.job, second.job)
                 && one != other
             {
@@ -151,7 +180,7 @@ impl Customer {
             placed.job = placed.job.or(second.job);
             placed.lost += second.lost;
         } else {
-            self.submit(&order, self.number, &mut placed).await;
+            self.submit(&order, &body, self.number, &mut placed).await;
         }
         let accepted = placed.job;
         self.door.book.place(placed);
@@ -161,8 +190,37 @@ impl Customer {
         }
     }
 
+    /// Sends a picture in until an answer says that it is kept, and as what. There is no key for that, so what was not answered
+    /// may be kept as well, and nobody will ever ask for it. `None`: it was refused.
+    async fn send_in(&self, picture: &[u8]) -> Option<FileId> {
+        let book = &self.door.book;
+        let mut failures = 0;
+        loop {
+            let part = Part::bytes(picture.to_vec()).file_name("picture.png");
+            let instance = self.number + failures as usize;
+            let request = self.request(Method::POST, instance, "/v1/files");
+            book.count("files sent in");
+            match answer(request.multipart(Form::new().part("file", part))).await {
+                Some(answer) if answer.status.is_success() => {
+                    let file = answer.json["id"].as_str().and_then(|id| id.parse().ok());
+                    book.upload(self.account, file);
+                    return file;
+                }
+                // Those before are not done with: they were frozen on their way.
+                Some(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {}
+                Some(answer) if !answer.is_lost() => {
+                    book.breach("a good file is taken", &format!("{}: {}", self.account, answer.words()));
+                    return None;
+                }
+                _ => book.upload(self.account, None),
+            }
+            rest(failures).await;
+            failures += 1;
+        }
+    }
+
     /// Submits until an answer says what became of it; an order without a key once.
-    async fn submit(&self, order: &Order, first: usize, placed: &mut Placed) {
+    async fn submit(&self, order: &Order, body: &Value, first: usize, placed: &mut Placed) {
         let book = &self.door.book;
         let mut headers: Vec<(&str, &str)> = Vec::new();
         if let Some(key) = &order.key {
@@ -173,7 +231,7 @@ impl Customer {
         }
         for instance in first.. {
             book.count(if placed.lost == 0 { "submits" } else { "submits repeated" });
-            let sending = self.ask(Method::POST, instance, "/v1/jobs", &headers, Some(&order.body));
+            let sending = self.ask(Method::POST, instance, "/v1/jobs", &headers, Some(body));
             let answer = match order.manner {
                 Manner::Hasty(moment) if instance == first => {
                     tokio::time::timeout(moment, sending).await.ok().flatten()
@@ -211,6 +269,14 @@ impl Customer {
             self.door.book.breach("an accepted job is known", &words);
         }
     }
+}
+
+async fn answer(request: RequestBuilder) -> Option<Answer> {
+    let response = request.send().await.ok()?;
+    let status = response.status();
+    let json = response.json().await;
+    // A success whose body is cut off tells nothing.
+    json.ok().map(|json| Answer { status, json })
 }
 
 /// Rests before a request is repeated that has failed so often before.

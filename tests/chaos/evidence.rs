@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the harness looks at rows in ways the product never does")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -12,10 +12,14 @@ use anyhow::Context;
 use futures::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::Value;
-use shared::id::{AccountId, JobId, NoticeId};
+use shared::{
+    clock::{Clock, SystemClock},
+    id::{AccountId, DialogId, FileId, JobId, NoticeId},
+};
+use sqlx::PgPool;
 
 use crate::{
-    book::Placed,
+    book::{Placed, Uploads},
     customer::Customer,
     place::{Place, S3_NAME},
     sinks::Received,
@@ -25,8 +29,10 @@ use crate::{
 
 /// Requests of the customers at a time.
 const AT_ONCE: usize = 16;
-/// Jobs on one page of a list.
+/// Entries on one page of a list.
 const PAGE: usize = 100;
+/// Where objects are kept in the bucket: what jobs made, what was sent in, and archives.
+const PLACES: [&str; 3] = ["outputs", "uploads", "exports"];
 
 /// A row of `jobs`.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -59,6 +65,8 @@ pub struct AttemptRow {
 pub struct NoticeRow {
     pub id: NoticeId,
     pub job_id: JobId,
+    /// `webhook` where the job itself asked for it, else the endpoint's id without its prefix.
+    pub channel: String,
     pub event: String,
     pub status: String,
 }
@@ -74,14 +82,34 @@ pub struct FileRow {
     pub kept: bool,
 }
 
+/// A row of `uploads`.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct UploadRow {
+    pub id: FileId,
+    pub account_id: AccountId,
+    pub storage_key: String,
+    pub size_bytes: i64,
+}
+
+/// A row of `exports` that says where an archive is, or was to be.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ArchiveRow {
+    pub storage_key: String,
+    pub size_bytes: Option<i64>,
+    /// Ready before the storage was looked at.
+    pub is_ready: bool,
+}
+
 /// What the API shows one customer.
 #[derive(Debug)]
 pub struct Shown {
     pub customer: Customer,
     /// The list of its jobs.
     pub jobs: Vec<Value>,
-    pub available: Option<i64>,
-    pub held: Option<i64>,
+    /// Its balance.
+    pub balance: Value,
+    /// What was said in each of its conversations, the last said first.
+    pub dialogs: Vec<(DialogId, Vec<Value>)>,
 }
 
 /// All of it.
@@ -97,12 +125,20 @@ pub struct Evidence {
     pub attempts: Vec<AttemptRow>,
     pub notices: Vec<NoticeRow>,
     pub files: Vec<FileRow>,
+    pub uploads: Vec<UploadRow>,
+    pub archives: Vec<ArchiveRow>,
+    /// What accounts know of the files that they sent in.
+    pub sent_in: BTreeMap<AccountId, Uploads>,
+    /// Tokens of accounts that expired.
+    pub expired: HashMap<AccountId, i64>,
+    /// Entries of the ledger by their kind.
+    pub entries: Vec<(String, i64)>,
     pub submits: Vec<Submit>,
     /// How many requests the vendors had, by kind.
     pub requests: Value,
-    /// Objects of jobs, with their length.
+    /// Objects of ours, with their length.
     pub objects: HashMap<String, u64>,
-    pub received: Vec<(usize, Received)>,
+    pub received: Vec<Received>,
 }
 
 impl Evidence {
@@ -119,26 +155,21 @@ impl Evidence {
         }
         let looks = look_at_each(&placed, customers).await;
         let downloads = download_all(&customers[0], &looks).await;
+        // An archive that is being made meanwhile has its row first and its object later, so rows are looked at last.
+        let looked_at = SystemClock.now();
+        let objects = objects(&place.s3_folder().join(S3_NAME))?;
         Ok(Self {
             placed,
             shown,
             looks,
             downloads,
-            jobs: sqlx::query_as(
-                "select j.id, j.account_id, j.status, j.provider, j.error_code, j.held_tokens, j.charged_tokens, j.attempts,
-                        j.metadata ->> 'order' as \"order\",
-                        count(l.id) as charges, coalesce(sum(l.amount_tokens), 0)::bigint as charges_tokens
-                 from jobs j left join ledger l on l.kind = 'charge' and l.reference = j.id::text
-                 group by j.id order by j.id",
-            )
-            .fetch_all(db)
-            .await?,
+            jobs: jobs(db).await?,
             attempts: sqlx::query_as(
                 "select job_id, outcome, error from attempts order by job_id, attempt",
             )
             .fetch_all(db)
             .await?,
-            notices: sqlx::query_as("select id, job_id, event, status from notices order by id")
+            notices: sqlx::query_as("select id, job_id, channel, event, status from notices order by id")
                 .fetch_all(db)
                 .await?,
             files: sqlx::query_as(
@@ -147,9 +178,26 @@ impl Evidence {
             )
             .fetch_all(db)
             .await?,
+            uploads: sqlx::query_as(
+                "select id, account_id, storage_key, size_bytes from uploads order by id",
+            )
+            .fetch_all(db)
+            .await?,
+            archives: sqlx::query_as(
+                "select storage_key, size_bytes, coalesce(status = 'ready' and finished_at <= $1, false) as is_ready
+                 from exports where storage_key is not null",
+            )
+            .bind(looked_at)
+            .fetch_all(db)
+            .await?,
+            sent_in: world.book.uploads(),
+            expired: expired(db).await?,
+            entries: sqlx::query_as("select kind, count(*) from ledger group by kind order by kind")
+                .fetch_all(db)
+                .await?,
             submits: world.vendors.submits().await?,
             requests: world.vendors.requests().await?,
-            objects: objects(&place.s3_folder().join(S3_NAME))?,
+            objects,
             received: world.sinks.received(),
         })
     }
@@ -160,20 +208,50 @@ impl Evidence {
     }
 }
 
-/// The list of a customer's jobs, page by page, and its balance.
+async fn jobs(db: &PgPool) -> Result<Vec<JobRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select j.id, j.account_id, j.status, j.provider, j.error_code, j.held_tokens, j.charged_tokens, j.attempts,
+                j.metadata ->> 'order' as \"order\",
+                count(l.id) as charges, coalesce(sum(l.amount_tokens), 0)::bigint as charges_tokens
+         from jobs j left join ledger l on l.kind = 'charge' and l.reference = j.id::text
+         group by j.id order by j.id",
+    )
+    .fetch_all(db)
+    .await
+}
+
+async fn expired(db: &PgPool) -> Result<HashMap<AccountId, i64>, sqlx::Error> {
+    let rows: Vec<(AccountId, i64)> = sqlx::query_as(
+        "select account_id, sum(amount_tokens)::bigint from ledger where kind = 'expire' group by account_id",
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// A customer's jobs, its balance, and what was said in its conversations.
 async fn look_around(customer: &Customer) -> anyhow::Result<Shown> {
-    let (mut jobs, mut after): (Vec<Value>, _) = (Vec::new(), String::new());
+    let jobs = list(customer, "/v1/jobs").await?;
+    let balance = customer.insist(Method::GET, "/v1/billing/balance").await.json;
+    let mut dialogs = Vec::new();
+    for dialog in &customer.dialogs {
+        dialogs.push((*dialog, list(customer, &format!("/v1/dialogs/{dialog}/messages")).await?));
+    }
+    Ok(Shown { customer: customer.clone(), jobs, balance, dialogs })
+}
+
+/// A list of a customer's, page by page.
+async fn list(customer: &Customer, path: &str) -> anyhow::Result<Vec<Value>> {
+    let (mut entries, mut after) = (Vec::new(), String::new());
     loop {
-        let page = customer.insist(Method::GET, &format!("/v1/jobs?limit={PAGE}{after}")).await.json;
-        jobs.extend(page["data"].as_array().context("a list of jobs")?.iter().cloned());
+        let page = customer.insist(Method::GET, &format!("{path}?limit={PAGE}{after}")).await.json;
+        let data = page["data"].as_array().with_context(|| format!("a list at {path}"))?;
+        entries.extend(data.iter().cloned());
         if page["has_more"] != true {
-            break;
+            return Ok(entries);
         }
         after = format!("&after={}", page["last_id"].as_str().context("the last of a page")?);
     }
-    let balance = customer.insist(Method::GET, "/v1/billing/balance").await.json;
-    let (available, held) = (balance["available"].as_i64(), balance["held"].as_i64());
-    Ok(Shown { customer: customer.clone(), jobs, available, held })
 }
 
 /// Every accepted job, as its customer sees it.
@@ -217,10 +295,10 @@ async fn download_all(
         .await
 }
 
-/// The objects of jobs in the bucket's folder. What an upload that was cut off left is the storage's own business.
+/// Our objects in the bucket's folder. What an upload that was cut off left is the storage's own business.
 fn objects(bucket: &Path) -> anyhow::Result<HashMap<String, u64>> {
     let mut found = HashMap::new();
-    let mut folders: Vec<PathBuf> = vec![bucket.join("outputs")];
+    let mut folders: Vec<PathBuf> = PLACES.iter().map(|place| bucket.join(place)).collect();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {

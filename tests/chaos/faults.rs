@@ -3,7 +3,7 @@
 //! The faults are a deck of cards that is shuffled and dealt, and again, so that a run of a minute sees every kind. Only
 //! the plan can be repeated: what a fault hits depends on where the processes are just then.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
@@ -24,13 +24,23 @@ const LONG_MILLIS: std::ops::Range<u64> = (LEASE_SECS * 1000 + 1000)..(LEASE_SEC
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lie {
     /// Its name at the simulator.
-    pub name: &'static str,
+    name: &'static str,
     /// Its value there.
     value: Option<&'static str>,
     /// Which kind of request, where not the one it naturally belongs to.
     op: Option<&'static str>,
     /// How many requests it strikes.
-    times: u8,
+    pub times: u8,
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        if let Some(value) = self.value {
+            write!(f, "={value}")?;
+        }
+        self.op.map_or(Ok(()), |op| write!(f, " at {op}"))
+    }
 }
 
 impl Lie {
@@ -53,8 +63,9 @@ impl Lie {
 }
 
 /// What vendors do. A task is never denied for good: a vendor that takes work and then says for ever that it never saw it
-/// will be paid twice by anyone.
-const LIES: [Lie; 26] = [
+/// will be paid twice by anyone. The one that is slower than any adapter waits for an answer (30 s to a question) keeps
+/// one question waiting, for work that is handed over is waited for longer than a run takes.
+const LIES: [Lie; 29] = [
     Lie::new("drop", 3),
     Lie::new("drop", 2),
     Lie::new("drop", 2).at("poll"),
@@ -72,6 +83,9 @@ const LIES: [Lie; 26] = [
     Lie::new("quota", 1),
     Lie::new("auth", 1),
     Lie::new("slow", 4).with("4"),
+    Lie::new("slow", 1).with("35").at("poll"),
+    Lie::new("stream", 2).with("cut"),
+    Lie::new("stream", 2).with("error"),
     Lie::new("refuse", 1),
     Lie::new("task_fail", 1),
     Lie::new("empty", 2),
@@ -127,7 +141,7 @@ impl Fault {
             Self::LapseNotices(..) => "freeze delivery past the leases of notices".into(),
             Self::StorageAway(_) => "kill the storage".into(),
             Self::VendorsFrozen(_) => "freeze the vendors".into(),
-            Self::Vendors(lie) => format!("vendors: {}", lie.name),
+            Self::Vendors(lie) => format!("vendors: {lie}"),
             Self::Sink(_, mode, _) => format!("receiver is {}", mode.word()),
         }
     }

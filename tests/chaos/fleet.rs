@@ -127,18 +127,18 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Kills one and leaves it dead for a while.
-    pub fn kill(&self, role: Role, instance: usize, rest: Duration) {
+    /// Kills one and leaves it dead for a while; whether there was one.
+    pub fn kill(&self, role: Role, instance: usize, rest: Duration) -> bool {
         self.with(role, instance, |slot| {
-            // Dropped, and thereby killed.
-            slot.child = None;
             slot.due = Instant::now() + rest;
-        });
+            // Dropped, and thereby killed.
+            slot.child.take().is_some()
+        })
     }
 
-    /// Freezes one where it stands.
-    pub fn freeze(&self, role: Role, instance: usize) {
-        self.signal(role, instance, Signal::SIGSTOP);
+    /// Freezes one where it stands; whether there was one.
+    pub fn freeze(&self, role: Role, instance: usize) -> bool {
+        self.signal(role, instance, Signal::SIGSTOP)
     }
 
     /// Wakes one that was frozen, also when it was told to stop meanwhile.
@@ -149,14 +149,15 @@ impl Fleet {
         theirs.for_each(|(.., child)| child.signal(Signal::SIGCONT));
     }
 
-    /// Tells one to stop. Its successor starts at once, unless it needs the same port.
-    pub fn stop(&self, role: Role, instance: usize) {
+    /// Tells one to stop; whether there was one. Its successor starts at once, unless it needs the same port.
+    pub fn stop(&self, role: Role, instance: usize) -> bool {
         let mut state = self.lock();
-        let Some(slot) = find(&mut state, role, instance) else { return };
-        let Some(child) = slot.child.take() else { return };
+        let Some(slot) = find(&mut state, role, instance) else { return false };
+        let Some(child) = slot.child.take() else { return false };
         slot.due = Instant::now();
         child.signal(Signal::SIGTERM);
         state.leaving.push((role, instance, Instant::now(), child));
+        true
     }
 
     /// Wakes everyone, and has dead ones started at once.
@@ -275,18 +276,12 @@ impl Fleet {
         Child::start(&self.place, &name, &self.place.program(role.word()), &[], &environment)
     }
 
-    fn signal(&self, role: Role, instance: usize, signal: Signal) {
-        self.with(role, instance, |slot| {
-            if let Some(child) = &slot.child {
-                child.signal(signal);
-            }
-        });
+    fn signal(&self, role: Role, instance: usize, signal: Signal) -> bool {
+        self.with(role, instance, |slot| slot.child.as_ref().inspect(|child| child.signal(signal)).is_some())
     }
 
-    fn with(&self, role: Role, instance: usize, act: impl FnOnce(&mut Slot)) {
-        if let Some(slot) = find(&mut self.lock(), role, instance) {
-            act(slot);
-        }
+    fn with(&self, role: Role, instance: usize, act: impl FnOnce(&mut Slot) -> bool) -> bool {
+        find(&mut self.lock(), role, instance).is_some_and(act)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

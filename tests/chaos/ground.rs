@@ -118,9 +118,10 @@ impl Ground {
         .await
     }
 
-    /// Kills the S3 service.
-    pub fn kill_s3(&self) {
-        *self.s3.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Kills the S3 service; whether there was one.
+    pub fn kill_s3(&self) -> bool {
+        // Dropped, and thereby killed.
+        self.s3.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
     /// Starts the S3 service if it does not run, and waits until it answers.

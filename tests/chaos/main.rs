@@ -5,6 +5,7 @@
 //! end, and what customers, vendors, receivers, storage and database each know is compared. `README.md` beside this file
 //! says what that proves. Deliberately absent: any look inside a process, and any repair of the data.
 
+mod accounts;
 mod book;
 mod child;
 mod customer;
@@ -12,10 +13,12 @@ mod evidence;
 mod faults;
 mod fleet;
 mod ground;
+mod kept;
 mod orders;
 mod place;
 mod report;
 mod run;
+mod said;
 mod settle;
 mod sinks;
 mod strike;

@@ -9,8 +9,12 @@ use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
+use shared::id::DialogId;
 
-use crate::place::{Place, SINKS};
+use crate::{
+    customer::Customer,
+    place::{Place, SINKS},
+};
 
 /// Wait of a customer between two orders, in milliseconds.
 const THINK_MILLIS: std::ops::Range<u64> = 300..3000;
@@ -20,6 +24,11 @@ const SHORT_SECS: std::ops::Range<u64> = 2..14;
 const REPEATED: u32 = 3;
 /// How many different pictures are traced.
 const PICTURES: u32 = 6;
+/// Part of them that is sent in first, and named by its id.
+const SENT_IN: f64 = 0.5;
+
+/// Part of the chats of a customer with conversations that goes on in one.
+const SPOKEN: f64 = 0.6;
 
 /// Part of the prompts that carry a mark, where there is a choice of them.
 const MARKED: f64 = 0.25;
@@ -51,27 +60,47 @@ const fn line(
     Line { weight, model, field, repeats, marks }
 }
 
-const CHAT: &[&str] =
-    &["refuse", "fail", "slow=3", "drop", "malformed", "rate_limit=1", "no_result", "bad_input"];
+const CHAT: &[&str] = &[
+    "refuse",
+    "fail",
+    "slow=3",
+    "drop",
+    "malformed",
+    "rate_limit=1",
+    "no_result",
+    "bad_input",
+    "stream=cut",
+    "stream=error",
+];
 const PICTURE: &[&str] = &["refuse", "corrupt", "empty", "slow=3", "drop", "truncated", "wrong_type"];
 const KLING: &[&str] =
     &["refuse", "task_fail", "never_finish", "corrupt", "drop", "expired=1", "missing=1", "slow=3"];
 const HAILUO: &[&str] = &["refuse", "task_fail", "purged", "drop", "backwards", "empty", "unknown_status=1"];
+const MIDJOURNEY: &[&str] =
+    &["refuse", "task_fail", "drop", "malformed", "missing=1", "expired=1", "backwards", "slow=3"];
+const LUMA: &[&str] = &["refuse", "task_fail", "purged", "drop", "malformed", "missing=1", "empty"];
+const FLUX: &[&str] = &["refuse", "task_fail", "drop", "expired=1", "truncated", "no_result"];
+const SUNO: &[&str] = &["refuse", "task_fail", "drop", "backwards", "no_result"];
 
 /// What is ordered. Only vendors that cannot be asked about a submit by our name for it are told to forget tasks: one that
 /// can, and denies what it took, is paid twice by anyone.
-const MENU: [Line; 11] = [
+const MENU: [Line; 16] = [
     line(18, "gpt-4o-mini", "prompt", false, CHAT),
     line(10, "gpt-4o-tokens", "prompt", false, &["usage=-5", "usage=100000000", "usage=77", "drop"]),
     line(6, "gpt-4o", "prompt", true, &[]),
-    line(13, "nano-banana", "prompt", false, PICTURE),
-    line(13, "kling", "prompt", false, KLING),
-    line(8, "kling-seconds", "prompt", false, KLING),
-    line(6, "hailuo", "prompt", false, HAILUO),
-    line(5, "hailuo-seconds", "prompt", false, HAILUO),
-    line(7, "tts-1", "text", true, &[]),
-    line(6, "tts-1-characters", "text", true, &[]),
-    line(8, "vectorize", "image", true, &[]),
+    line(9, "nano-banana", "prompt", false, PICTURE),
+    line(5, "midjourney", "prompt", false, MIDJOURNEY),
+    line(3, "flux", "prompt", false, FLUX),
+    line(10, "kling", "prompt", false, KLING),
+    line(6, "kling-seconds", "prompt", false, KLING),
+    line(4, "hailuo", "prompt", false, HAILUO),
+    line(4, "hailuo-seconds", "prompt", false, HAILUO),
+    line(4, "luma", "prompt", false, LUMA),
+    line(3, "luma-ray-3", "prompt", false, LUMA),
+    line(5, "tts-1", "text", true, &[]),
+    line(4, "tts-1-characters", "text", true, &[]),
+    line(2, "suno", "prompt", false, SUNO),
+    line(7, "vectorize", "image", true, &[]),
 ];
 
 /// What is to be made.
@@ -81,6 +110,7 @@ struct Wish {
     input: Value,
     tag: Option<String>,
     mark: &'static str,
+    upload: Option<Vec<u8>>,
 }
 
 /// How an order is sent.
@@ -105,6 +135,10 @@ pub struct Order {
     pub tag: Option<String>,
     /// The request.
     pub body: Value,
+    /// The picture that is sent in first, whose id is then the input's `image`.
+    pub upload: Option<Vec<u8>>,
+    /// The conversation that it goes on in.
+    pub dialog: Option<DialogId>,
     /// The Idempotency-Key, if it has one.
     pub key: Option<String>,
     /// Which ends its receiver is told of; none without a webhook, empty for all.
@@ -117,15 +151,15 @@ pub struct Order {
     pub think: Duration,
 }
 
-/// The pictures that are to be traced, as data URLs.
+/// The pictures that are to be traced, as PNG.
 ///
 /// # Errors
 /// When they cannot be encoded.
-pub fn pictures() -> anyhow::Result<Vec<String>> {
+pub fn pictures() -> anyhow::Result<Vec<Vec<u8>>> {
     (0..PICTURES).map(picture).collect()
 }
 
-fn picture(n: u32) -> anyhow::Result<String> {
+fn picture(n: u32) -> anyhow::Result<Vec<u8>> {
     let (side, radius) = (64, 12 + 3 * i64::from(n));
     let image = image::RgbImage::from_fn(side, side, |x, y| {
         let inside = (i64::from(x) - 32).pow(2) + (i64::from(y) - 32).pow(2) < radius * radius;
@@ -133,7 +167,7 @@ fn picture(n: u32) -> anyhow::Result<String> {
     });
     let mut png = Cursor::new(Vec::new());
     image.write_to(&mut png, image::ImageFormat::Png).context("encode a picture")?;
-    Ok(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png.into_inner())))
+    Ok(png.into_inner())
 }
 
 /// The orders of one account, without end.
@@ -143,29 +177,26 @@ pub struct Orders<'a> {
     n: u32,
     rng: StdRng,
     place: &'a Place,
-    pictures: &'a [String],
+    pictures: &'a [Vec<u8>],
+    dialogs: &'a [DialogId],
     /// Deadline of whoever is in no hurry.
     patience: Duration,
 }
 
 impl<'a> Orders<'a> {
-    /// Those of an account.
-    pub fn of(
-        seed: u64,
-        account: usize,
-        place: &'a Place,
-        pictures: &'a [String],
-        patience: Duration,
-    ) -> Self {
+    /// Those of a customer.
+    pub fn of(seed: u64, customer: &'a Customer, pictures: &'a [Vec<u8>], patience: Duration) -> Self {
+        let account = customer.number;
         let rng = StdRng::seed_from_u64(seed.wrapping_mul(1009).wrapping_add(account as u64 + 1));
-        Self { account, n: 0, rng, place, pictures, patience }
+        let (place, dialogs) = (&*customer.door.place, customer.dialogs.as_slice());
+        Self { account, n: 0, rng, place, pictures, dialogs, patience }
     }
 
     /// The next order.
     pub fn draw(&mut self) -> Order {
         self.n += 1;
         let name = format!("{}.{}", self.account, self.n);
-        let Wish { model, input, tag, mark } = self.wish();
+        let Wish { model, input, tag, mark, upload } = self.wish();
         let deadline = match ["never_finish", "purged"].contains(&mark) || self.rng.random_bool(0.08) {
             true => self.rng.random_range(SHORT_SECS),
             false => self.patience.as_secs(),
@@ -173,6 +204,10 @@ impl<'a> Orders<'a> {
         let mut body = json!({
             "model": model, "input": input, "deadline_seconds": deadline, "metadata": { "order": name },
         });
+        let dialog = if model.starts_with("gpt") { self.dialog() } else { None };
+        if let Some(dialog) = dialog {
+            body["dialog"] = json!(dialog);
+        }
         let webhook = self.rng.random_bool(0.55).then(|| self.events());
         if let Some(events) = &webhook {
             let url = self.place.sink_url(self.rng.random_range(0..SINKS));
@@ -191,7 +226,14 @@ impl<'a> Orders<'a> {
         let cancel =
             self.rng.random_bool(0.12).then(|| Duration::from_millis(self.rng.random_range(0..5000)));
         let think = Duration::from_millis(self.rng.random_range(THINK_MILLIS));
-        Order { key: keyed.then(|| format!("order {name}")), name, tag, body, webhook, cancel, manner, think }
+        let key = keyed.then(|| format!("order {name}"));
+        Order { name, tag, body, upload, dialog, key, webhook, cancel, manner, think }
+    }
+
+    /// The conversation that a chat goes on in, if it does.
+    fn dialog(&mut self) -> Option<DialogId> {
+        let dialog = self.dialogs.choose(&mut self.rng).copied()?;
+        self.rng.random_bool(SPOKEN).then_some(dialog)
     }
 
     /// Model, input, tag, and the mark in the prompt that makes the vendor misbehave.
@@ -204,8 +246,7 @@ impl<'a> Orders<'a> {
         });
         let line = line.unwrap_or(&MENU[0]);
         if line.field == "image" {
-            let picture = self.pictures.choose(&mut self.rng).cloned().unwrap_or_default();
-            return Wish { model: line.model, input: json!({ "image": picture }), tag: None, mark: "" };
+            return self.tracing(line.model);
         }
         let shared = line.repeats && self.rng.random_bool(0.5);
         let number = match shared {
@@ -227,7 +268,18 @@ impl<'a> Orders<'a> {
             input["max_tokens"] = json!(400);
             input["temperature"] = json!(if line.repeats { 0 } else { 1 });
         }
-        Wish { model: line.model, input, tag: Some(tag), mark }
+        Wish { model: line.model, input, tag: Some(tag), mark, upload: None }
+    }
+
+    /// A picture to be traced: sent in first, or within the order.
+    fn tracing(&mut self, model: &'static str) -> Wish {
+        let picture = self.pictures.choose(&mut self.rng).cloned().unwrap_or_default();
+        let (image, upload) = if self.rng.random_bool(SENT_IN) {
+            (Value::Null, Some(picture))
+        } else {
+            (json!(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(picture))), None)
+        };
+        Wish { model, input: json!({ "image": image }), tag: None, mark: "", upload }
     }
 
     fn events(&mut self) -> Vec<String> {

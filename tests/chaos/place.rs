@@ -123,6 +123,11 @@ impl Place {
         format!("http://127.0.0.1:{}/hook", self.sink_ports[sink % self.sink_ports.len()])
     }
 
+    /// Where a receiver takes the webhooks of the endpoint of that name.
+    pub fn endpoint_url(&self, sink: usize, name: &str) -> String {
+        format!("{}/{name}", self.sink_url(sink))
+    }
+
     /// What every program of Kiln is told.
     pub fn environment(&self, database_url: &str) -> Vec<(String, String)> {
         [

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use crate::{book::Book, evidence::Evidence, faults::Strike, place::Place};
+use crate::{
+    book::Book,
+    evidence::Evidence,
+    faults::Strike,
+    place::Place,
+    strike::{DEALT, STRUCK},
+};
 
 /// Most breaches of one rule that are shown.
 const SHOWN: usize = 10;
@@ -33,8 +39,12 @@ pub fn tally(evidence: &Evidence, book: &Book) {
     book.add("bytes downloaded", evidence.downloads.iter().filter_map(|(.., length)| *length).sum());
     let tokens: i64 = evidence.jobs.iter().filter_map(|row| row.charged_tokens).sum();
     book.add("tokens charged", tokens.unsigned_abs());
-    let refused = evidence.placed.iter().filter(|placed| placed.refused.is_some()).count();
-    book.add("submits refused for want of tokens", refused as u64);
+    for (kind, many) in &evidence.entries {
+        book.add(&format!("entries of the ledger: {kind}"), many.unsigned_abs());
+    }
+    for words in evidence.placed.iter().filter_map(|placed| placed.refused.as_deref()) {
+        book.count(&format!("submits refused: {words}"));
+    }
 }
 
 /// Shows what was counted.
@@ -103,16 +113,20 @@ pub fn write_plan(place: &Place, plan: &[Strike]) {
 }
 
 /// The last words of a run.
-pub fn conclude(book: &Book, place: &Place, seed: u64, faults: usize, took: Duration) -> bool {
-    let breaches = book.breaches();
-    let jobs = book.counts().get("jobs").copied().unwrap_or(0);
+pub fn conclude(book: &Book, place: &Place, seed: u64, took: Duration) -> bool {
+    let (breaches, counts) = (book.breaches(), book.counts());
+    let all = |of: &str| -> u64 {
+        counts.iter().filter(|(what, _)| what.starts_with(of)).map(|(_, many)| many).sum()
+    };
+    let summary = format!(
+        "{} jobs, {} faults of which {} struck, seed {seed}, {} s",
+        grouped(counts.get("jobs").copied().unwrap_or(0)),
+        grouped(all(DEALT)),
+        grouped(all(STRUCK)),
+        took.as_secs()
+    );
     if breaches.is_empty() {
-        println!(
-            "\nchaos: clean — {} jobs, {} faults, seed {seed}, {} s",
-            grouped(jobs),
-            grouped(faults as u64),
-            took.as_secs()
-        );
+        println!("\nchaos: clean — {summary}");
         return true;
     }
     println!();
@@ -123,11 +137,8 @@ pub fn conclude(book: &Book, place: &Place, seed: u64, faults: usize, took: Dura
         }
     }
     println!(
-        "\nchaos: {} rules broken — {} jobs, {} faults, seed {seed}, {} s; logs and data are in {}",
+        "\nchaos: {} rules broken — {summary}; logs and data are in {}",
         breaches.len(),
-        grouped(jobs),
-        grouped(faults as u64),
-        took.as_secs(),
         place.folder.display()
     );
     false

@@ -3,20 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use secrecy::ExposeSecret;
-use shared::{
-    account::{self, KeyRole},
-    billing,
-    clock::{Clock, SystemClock},
-    process::Process,
-};
-use sqlx::PgPool;
+use shared::process::Process;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::Instant,
 };
 
 use crate::{
+    accounts,
     book::Book,
     customer::{Customer, Door},
     evidence::Evidence,
@@ -32,12 +26,6 @@ use crate::{
     verdict,
 };
 
-/// How many accounts there are, and how many of them, the last, soon have too little.
-const ACCOUNTS: usize = 20;
-const POOR: usize = 2;
-/// Tokens of an account that has enough, and of one that has not.
-const PLENTY: i64 = 1_000_000_000;
-const LITTLE: i64 = 250_000;
 /// Deadline of a job in no hurry: that of the run, within what most retries take and what can be waited for.
 const PATIENCE_MIN: Duration = Duration::from_secs(50);
 const PATIENCE_MAX: Duration = Duration::from_secs(120);
@@ -87,7 +75,7 @@ async fn perform(place: &Arc<Place>, seed: u64, length: Duration) -> anyhow::Res
         await_answer(&http, &place.api_url(instance)).await?;
     }
     let door = Door { place: place.clone(), http, book: world.book.clone() };
-    let customers = open_accounts(&world.ground.db, &door).await?;
+    let customers = accounts::open_all(&world.ground.db, &door).await?;
     println!("chaos: everything is up after {} s", started.elapsed().as_secs());
 
     let plan = faults::plan(seed, length);
@@ -102,7 +90,7 @@ async fn perform(place: &Arc<Place>, seed: u64, length: Duration) -> anyhow::Res
     report::tally(&evidence, &world.book);
     report::read_logs(place, &world.book);
     report::show_counts(&world.book);
-    let clean = report::conclude(&world.book, place, seed, plan.len(), started.elapsed());
+    let clean = report::conclude(&world.book, place, seed, started.elapsed());
     world.process.stop();
     let World { ground, .. } = world;
     if let Ok(ground) = Arc::try_unwrap(ground) {
@@ -134,28 +122,6 @@ async fn live(
         world.book.breach("a submit with a key is answered in the end", "some customers still wait");
     }
     world.settle(patience).await?;
+    world.expire().await?;
     world.sweep().await
-}
-
-async fn open_accounts(db: &PgPool, door: &Door) -> anyhow::Result<Vec<Customer>> {
-    let mut customers = Vec::with_capacity(ACCOUNTS);
-    for number in 0..ACCOUNTS {
-        let now = SystemClock.now();
-        let start_tokens = if number + POOR < ACCOUNTS { PLENTY } else { LITTLE };
-        let name = format!("customer {number}");
-        let id = account::open_account(db, &name, "unlimited", now).await.context("open an account")?;
-        let gift = billing::Gift {
-            account: id,
-            tokens: billing::Tokens::new(start_tokens).context("not negative")?,
-            expires_at: None,
-            source: billing::Source::Operator,
-            reference: &id.to_string(),
-            reason: Some("for the chaos"),
-        };
-        billing::give(db, &gift, now).await.context("give tokens")?;
-        let key = account::issue_key(db, id, KeyRole::Member, &name, now).await.context("issue a key")?;
-        let key = key.secret.expose_secret().to_owned();
-        customers.push(Customer { number, account: id, key, start_tokens, door: door.clone() });
-    }
-    Ok(customers)
 }

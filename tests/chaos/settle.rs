@@ -2,7 +2,7 @@
 //!
 //! Jobs are waited for as they are: their deadlines are the limit. Notices are not: the waits between two tries of a
 //! webhook are minutes and hours long, so the clock is moved for them, by making due what is pending, and for the nightly task
-//! that deletes stray objects. That is all that this harness ever writes to the database.
+//! that deletes stray objects. That is all that this harness ever writes to the database by statements of its own.
 
 #![expect(clippy::disallowed_methods, reason = "statements that the product never makes")]
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
 use shared::{
+    billing,
     clock::{Clock, SystemClock},
     db::is_transient,
 };
@@ -34,12 +35,13 @@ const PATIENCE: u32 = 20;
 /// Most ids that are named.
 const NAMED: usize = 20;
 
-/// Moves the clock past the leases of all notices, as it would pass for a deliverer that is frozen for long.
+/// Moves the clock past the leases of all notices, as it would pass for a deliverer that is frozen for long; gives how many
+/// were leased.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lapse_notices(db: &PgPool) -> Result<(), sqlx::Error> {
-    patiently(|| {
+pub async fn lapse_notices(db: &PgPool) -> Result<u64, sqlx::Error> {
+    let lapsed = patiently(|| {
         async move {
             sqlx::query("update notices set lease_until = $1 where status = 'pending' and lease_until > $1")
                 .bind(SystemClock.now())
@@ -49,7 +51,7 @@ pub async fn lapse_notices(db: &PgPool) -> Result<(), sqlx::Error> {
         .boxed()
     })
     .await?;
-    Ok(())
+    Ok(lapsed.rows_affected())
 }
 
 /// Asks again when the connection was one that a restart of Postgres has ended.
@@ -81,6 +83,17 @@ async fn hasten_notices(db: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 impl World {
+    /// Takes back what came from jobs of grants that have expired since: the task that does so runs once a minute.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn expire(&self) -> anyhow::Result<()> {
+        let db = &self.ground.db;
+        let tokens = patiently(|| billing::expire_grants(db, SystemClock.now()).boxed()).await?;
+        self.book.add("tokens that expired only in the end", tokens.unsigned_abs());
+        Ok(())
+    }
+
     /// Moves the clock past the next night for the task that deletes stray objects, and waits for it.
     ///
     /// # Errors

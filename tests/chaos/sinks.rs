@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
@@ -59,6 +59,8 @@ impl Mode {
 /// One webhook as it arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// The name of the endpoint that its address is of; none where a job itself asked for it.
+    pub endpoint: Option<String>,
     /// Header `webhook-id`.
     pub id: String,
     /// Header `webhook-timestamp`.
@@ -144,13 +146,14 @@ impl Sinks {
         Ok(())
     }
 
-    /// Everything that reached any of them, by receiver.
-    pub fn received(&self) -> Vec<(usize, Received)> {
-        let of = |(at, sink): (usize, &Arc<Sink>)| {
-            let received = lock(&sink.received).clone();
-            received.into_iter().map(move |webhook| (at, webhook)).collect::<Vec<_>>()
-        };
-        self.sinks.iter().enumerate().flat_map(of).collect()
+    /// Everything that reached any of them.
+    pub fn received(&self) -> Vec<Received> {
+        self.sinks.iter().flat_map(|sink| lock(&sink.received).clone()).collect()
+    }
+
+    /// How many webhooks have reached one.
+    pub fn arrivals(&self, sink: usize) -> usize {
+        lock(&self.sinks[sink % self.sinks.len()].received).len()
     }
 
     async fn listen(&self, sink: &Arc<Sink>) -> anyhow::Result<()> {
@@ -167,7 +170,10 @@ impl Sinks {
         }
         let (listener, stop) = (listener?, CancellationToken::new());
         *lock(&sink.serving) = Some(stop.clone());
-        let router = Router::new().route("/hook", post(receive)).with_state(sink.clone());
+        let router = Router::new()
+            .route("/hook", post(receive))
+            .route("/hook/{endpoint}", post(receive_as))
+            .with_state(sink.clone());
         self.process.spawn(async move {
             let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
             drop(served);
@@ -176,11 +182,27 @@ impl Sinks {
     }
 }
 
+/// Takes what a job itself asked for.
 async fn receive(State(sink): State<Arc<Sink>>, headers: HeaderMap, body: String) -> StatusCode {
+    take(&sink, None, &headers, body).await
+}
+
+/// Takes what an endpoint is told.
+async fn receive_as(
+    State(sink): State<Arc<Sink>>,
+    Path(endpoint): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> StatusCode {
+    take(&sink, Some(endpoint), &headers, body).await
+}
+
+async fn take(sink: &Sink, endpoint: Option<String>, headers: &HeaderMap, body: String) -> StatusCode {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let at = {
         let mut received = lock(&sink.received);
         received.push(Received {
+            endpoint,
             id: header("webhook-id").to_owned(),
             timestamp_secs: header("webhook-timestamp").parse().unwrap_or(0),
             signature: header("webhook-signature").to_owned(),

@@ -15,6 +15,11 @@ use crate::{
     vendors::Vendors,
 };
 
+/// What faults are counted under in the book when they are dealt.
+pub const DEALT: &str = "faults dealt: ";
+/// The same when they met something: a process that was alive, a request, a connection.
+pub const STRUCK: &str = "faults that struck: ";
+
 /// How long the last faults may take to end by themselves: restarts of Postgres, which wait for each other and for a recovery
 /// under load, take the longest.
 const LAST_MAX: Duration = Duration::from_secs(180);
@@ -43,13 +48,15 @@ impl World {
         for strike in plan {
             tokio::time::sleep_until(began + strike.at).await;
             let (world, fault) = (self.clone(), strike.fault);
-            self.book.count(&format!("fault: {}", fault.kind()));
+            self.book.count(&format!("{DEALT}{}", fault.kind()));
             under_way.push(self.process.spawn(async move {
-                if let Err(error) = world.carry_out(fault).await {
-                    world.book.breach(
+                match world.carry_out(fault).await {
+                    Ok(true) => world.book.count(&format!("{STRUCK}{}", fault.kind())),
+                    Ok(false) => {}
+                    Err(error) => world.book.breach(
                         "the harness can do what is planned",
                         &format!("{}: {error:#}", fault.kind()),
-                    );
+                    ),
                 }
             }));
         }
@@ -65,6 +72,9 @@ impl World {
     /// When something does not come back.
     pub async fn mend(&self) -> anyhow::Result<()> {
         self.ground.thaw_vendors();
+        for lie in self.vendors.struck().await? {
+            self.book.count(&format!("{STRUCK}{}", Fault::Vendors(lie).kind()));
+        }
         self.vendors.mend().await?;
         self.ground.start_s3().await?;
         self.sinks.mend().await?;
@@ -72,45 +82,63 @@ impl World {
         Ok(())
     }
 
-    async fn carry_out(&self, fault: Fault) -> anyhow::Result<()> {
-        match fault {
+    /// Does it, and says whether it met anything. Whether a request met a lie of the vendors shows when all is mended.
+    async fn carry_out(&self, fault: Fault) -> anyhow::Result<bool> {
+        Ok(match fault {
             Fault::Kill(role, instance, rest) => self.fleet.kill(role, instance, rest),
             Fault::Freeze(role, instance, time) => {
-                self.fleet.freeze(role, instance);
+                let struck = self.fleet.freeze(role, instance);
                 tokio::time::sleep(time).await;
                 self.fleet.thaw(role, instance);
+                struck
             }
             Fault::Stop(role, instance) => self.fleet.stop(role, instance),
-            Fault::RestartPostgres { immediate } => self.ground.restart_postgres(immediate).await?,
+            Fault::RestartPostgres { immediate } => {
+                self.ground.restart_postgres(immediate).await?;
+                true
+            }
             Fault::Disconnect(most) => {
                 // The database may just be away, and then all connections are ended anyway.
                 let ended = self.ground.disconnect(most).await.unwrap_or(0);
                 self.book.add("connections to postgres ended", ended.unsigned_abs());
+                ended > 0
             }
             Fault::LapseNotices(instance, time) => {
                 self.fleet.freeze(Role::Delivery, instance);
                 // As before: a database that is away has nothing to lapse.
-                drop(settle::lapse_notices(&self.ground.db).await);
+                let lapsed = settle::lapse_notices(&self.ground.db).await.unwrap_or(0);
                 tokio::time::sleep(time).await;
                 self.fleet.thaw(Role::Delivery, instance);
+                lapsed > 0
             }
             Fault::StorageAway(time) => {
-                self.ground.kill_s3();
+                let struck = self.ground.kill_s3();
                 tokio::time::sleep(time).await;
                 self.ground.start_s3().await?;
+                struck
             }
             Fault::VendorsFrozen(time) => {
                 self.ground.freeze_vendors();
                 tokio::time::sleep(time).await;
                 self.ground.thaw_vendors();
+                true
             }
-            Fault::Vendors(lie) => self.vendors.lie(&lie).await?,
-            Fault::Sink(sink, mode, time) => {
-                self.sinks.behave(sink, mode).await?;
-                tokio::time::sleep(time).await;
-                self.sinks.behave(sink, Mode::Well).await?;
+            Fault::Vendors(lie) => {
+                self.vendors.lie(&lie).await?;
+                false
             }
-        }
-        Ok(())
+            Fault::Sink(sink, mode, time) => self.spoil(sink, mode, time).await?,
+        })
+    }
+
+    /// Lets a receiver misbehave for a while; whether a webhook met it then. What finds nobody there nobody sees, so that counts
+    /// as met.
+    async fn spoil(&self, sink: usize, mode: Mode, time: Duration) -> anyhow::Result<bool> {
+        let before = self.sinks.arrivals(sink);
+        self.sinks.behave(sink, mode).await?;
+        tokio::time::sleep(time).await;
+        let struck = mode == Mode::Away || self.sinks.arrivals(sink) > before;
+        self.sinks.behave(sink, Mode::Well).await?;
+        Ok(struck)
     }
 }

@@ -1,5 +1,7 @@
 //! The simulated vendors, as whoever orders faults from them and reads their books.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,17 +26,38 @@ struct Submits {
     data: Vec<Submit>,
 }
 
+/// A fault that the simulator has taken.
+#[derive(Debug, Deserialize)]
+struct Ordered {
+    id: u64,
+}
+
+/// An order for a fault as the simulator has it now.
+#[derive(Debug, Deserialize)]
+struct Rule {
+    id: u64,
+    /// How many more requests it strikes.
+    left: u8,
+}
+
+#[derive(Debug, Deserialize)]
+struct Rules {
+    data: Vec<Rule>,
+}
+
 /// The way to the simulator's levers.
 #[derive(Debug, Clone)]
 pub struct Vendors {
     url: String,
     http: reqwest::Client,
+    /// What was ordered, under the ids that the simulator gave.
+    lies: Arc<Mutex<Vec<(u64, Lie)>>>,
 }
 
 impl Vendors {
     /// The vendors at a base URL.
     pub fn new(url: String, http: reqwest::Client) -> Self {
-        Self { url, http }
+        Self { url, http, lies: Arc::default() }
     }
 
     /// Orders a fault.
@@ -44,8 +67,22 @@ impl Vendors {
     pub async fn lie(&self, lie: &Lie) -> anyhow::Result<()> {
         let url = format!("{}/control/faults", self.url);
         let answer = self.http.post(url).json(&lie.order()).send().await.context("order a fault")?;
-        answer.error_for_status().with_context(|| format!("order {lie:?}"))?;
+        let answer = answer.error_for_status().with_context(|| format!("order {lie}"))?;
+        let Ordered { id } = answer.json().await.context("read the id of a fault")?;
+        self.lies().push((id, *lie));
         Ok(())
+    }
+
+    /// The faults that were ordered and that any request met.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn struck(&self) -> anyhow::Result<Vec<Lie>> {
+        let url = format!("{}/control/faults", self.url);
+        let rules: Rules = self.http.get(url).send().await?.json().await.context("read the faults")?;
+        let struck =
+            |(id, lie): &&(u64, Lie)| rules.data.iter().any(|rule| rule.id == *id && rule.left < lie.times);
+        Ok(self.lies().iter().filter(struck).map(|(_, lie)| *lie).collect())
     }
 
     /// Takes back all orders for faults; those in prompts stay.
@@ -75,5 +112,9 @@ impl Vendors {
     pub async fn requests(&self) -> anyhow::Result<Value> {
         let url = format!("{}/control/requests", self.url);
         Ok(self.http.get(url).send().await?.json().await?)
+    }
+
+    fn lies(&self) -> MutexGuard<'_, Vec<(u64, Lie)>> {
+        self.lies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,23 +12,46 @@ use sqlx::PgPool;
 use crate::{
     book::Book,
     breaches::BREACHES,
-    evidence::{Evidence, JobRow},
+    evidence::{Evidence, JobRow, Shown},
+    kept, said,
     settle::texts,
     told,
 };
+
+/// Providers that can be asked about a submit by our name for it, and those whose work is too dear to be done again when an
+/// answer was lost. All others are paid again then.
+const ONCE: [&str; 5] = ["kling", "midjourney", "minimax", "luma", "luma_agents"];
+
+/// What a limited key has spent is what its jobs were charged, on their days and in their months, and within its limit. No key here
+/// gets or loses its limits on the way.
+const KEYS: (&str, &str) = (
+    "a limited key has spent what its jobs were charged",
+    "select k.id::text from api_keys k cross join lateral (
+         select coalesce(sum(j.charged_tokens), 0) as total,
+                coalesce(sum(j.charged_tokens) filter (where (j.created_at at time zone 'utc')::date = k.day), 0) as day,
+                coalesce(sum(j.charged_tokens)
+                         filter (where date_trunc('month', j.created_at at time zone 'utc')::date = k.month), 0) as month
+         from jobs j where j.key_id = k.id
+     ) s
+     where coalesce(k.day_limit, k.month_limit, k.total_limit) is not null
+       and (k.total_tokens <> s.total or k.day_tokens <> s.day or k.month_tokens <> s.month or k.total_tokens > k.total_limit)",
+);
 
 /// What the database of the run says against itself.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub async fn judge_database(db: &PgPool, book: &Book) -> anyhow::Result<()> {
-    for (rule, breach) in BREACHES {
+    for (rule, breach) in BREACHES.into_iter().chain([KEYS]) {
         for found in texts(db, breach).await.with_context(|| rule)? {
             book.breach(rule, &found);
         }
     }
     for drift in billing::audit(db).await.context("audit the ledger")? {
         book.breach("balances are the fold of the ledger", &format!("{drift:?}"));
+    }
+    for stray in billing::strays(db).await.context("look for strays")? {
+        book.breach("no row refers to one that is not there", &format!("{stray:?}"));
     }
     Ok(())
 }
@@ -41,7 +64,8 @@ pub fn judge(evidence: &Evidence, book: &Book) {
     judge_submits(evidence, book);
     told::judge_notices(evidence, book);
     told::judge_webhooks(evidence, book);
-    judge_files(evidence, book);
+    said::judge_dialogs(evidence, book);
+    kept::judge_files(evidence, book);
 }
 
 /// What was accepted is there and over, and nothing else is there but what a customer could not know of.
@@ -111,17 +135,26 @@ fn judge_charges(evidence: &Evidence, book: &Book) {
     }
 }
 
-/// What a customer began with, less what the API says was charged, is what the API says is left.
+/// What a customer began with, less what the API says was charged and what expired, is what the API says is left, less what is
+/// owed.
 fn judge_balances(evidence: &Evidence, book: &Book) {
-    for shown in &evidence.shown {
-        let charged: i64 = shown.jobs.iter().map(|view| view["price"]["charged"].as_i64().unwrap_or(0)).sum();
-        let left = shown.customer.start_tokens - charged;
-        if shown.available != Some(left) || shown.held != Some(0) {
-            let words = format!(
-                "{}: {left} expected, {:?} available and {:?} held",
-                shown.customer.account, shown.available, shown.held
-            );
+    for Shown { customer, jobs, balance, .. } in &evidence.shown {
+        let charged: i64 = jobs.iter().map(|view| view["price"]["charged"].as_i64().unwrap_or(0)).sum();
+        let expired = evidence.expired.get(&customer.account).copied().unwrap_or(0);
+        let left = customer.start_tokens - charged - expired;
+        let [available, held, expiring] =
+            ["available", "held", "expiring"].map(|field| balance[field].as_i64().unwrap_or(-1));
+        let owed = balance["credit"]["owed"].as_i64().unwrap_or(-1);
+        if available - owed != left || held != 0 || owed < 0 {
+            let words = format!("{}: {left} expected, not {balance}", customer.account);
             book.breach("balances are exact to the token", &words);
+        }
+        // There is always enough that expires, so nothing else is ever spent.
+        if expiring != customer.lasting_tokens.map_or(0, |lasting| available - lasting) {
+            book.breach(
+                "what expires is spent before what lasts",
+                &format!("{}: {balance}", customer.account),
+            );
         }
     }
 }
@@ -170,7 +203,7 @@ fn judge_submits(evidence: &Evidence, book: &Book) {
             let words = format!("{tag} {}: {paid} paid, {attempts} attempts", ids());
             book.breach("at most one paid submit an attempt", &words);
         }
-        if jobs.iter().all(|row| ["kling", "minimax"].contains(&row.provider.as_str())) {
+        if jobs.iter().all(|row| ONCE.contains(&row.provider.as_str())) {
             let may: usize = jobs.iter().map(|row| 1 + useless.get(&row.id).copied().unwrap_or(0)).sum();
             if paid > may {
                 let words = format!("{tag} {}: {paid} paid, {may} justified", ids());
@@ -188,42 +221,4 @@ fn tag_in(prompt: &str) -> Option<&str> {
     let begin = prompt.find('#')?;
     let length = prompt[begin + 1..].find('#')?;
     Some(&prompt[begin..begin + length + 2])
-}
-
-/// What succeeded has its files, as long as is said; what is stored belongs to something.
-fn judge_files(evidence: &Evidence, book: &Book) {
-    let mut known = HashSet::new();
-    for file in &evidence.files {
-        known.insert(file.storage_key.as_str());
-        known.extend(file.preview_key.as_deref());
-        if !file.kept {
-            continue;
-        }
-        if evidence.job(file.job_id).is_none_or(|row| row.status != "succeeded") {
-            book.breach("a file that is kept belongs to a success", &file.storage_key);
-        }
-        let stored = evidence.objects.get(&file.storage_key);
-        if stored.and_then(|size| i64::try_from(*size).ok()) != Some(file.size_bytes) {
-            let words = format!("{}: {stored:?} bytes, not {}", file.storage_key, file.size_bytes);
-            book.breach("every file is stored whole", &words);
-        }
-        if let Some(preview) = &file.preview_key
-            && !evidence.objects.contains_key(preview)
-        {
-            book.breach("every file is stored whole", preview);
-        }
-    }
-    for key in evidence.objects.keys().filter(|key| !known.contains(key.as_str())) {
-        let job = key.split('/').nth(1).and_then(|job| job.parse().ok()).and_then(|job| evidence.job(job));
-        let end = job.map(|row| (&row.status, &row.error_code));
-        book.breach("every stored object belongs to a file", &format!("{key}: {end:?}"));
-    }
-    for (job, size_bytes, length) in &evidence.downloads {
-        if length.and_then(|length| i64::try_from(length).ok()) != Some(*size_bytes) {
-            book.breach(
-                "every file can be downloaded whole",
-                &format!("{job}: {length:?}, not {size_bytes}"),
-            );
-        }
-    }
 }
