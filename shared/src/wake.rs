@@ -4,12 +4,17 @@
 //! together, jobs by the dozen in one hint, so that a busy system makes few statements.
 //! Nothing durable depends on a hint: everyone who listens also looks by itself now and then.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rand::RngExt;
 use sqlx::PgPool;
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::{broadcast, mpsc, watch},
     time::Instant,
 };
 
@@ -106,8 +111,8 @@ fn named<T: FromStr>(kind: &str, payload: &str) -> Option<Arc<[T]>> {
 pub struct Wakes {
     outbox: mpsc::UnboundedSender<Wake>,
     heard: broadcast::Sender<Wake>,
-    /// Apart from the rest: there are many, and only those who wait for a job listen.
-    jobs: broadcast::Sender<Arc<[JobId]>>,
+    /// Apart from the rest: there are many, and whoever waits for a job is to hear of that one alone.
+    jobs: Watched,
     /// Apart as well: only those who write texts care.
     asks: broadcast::Sender<Arc<[Ask]>>,
 }
@@ -117,9 +122,8 @@ impl Wakes {
     pub fn start(db: &PgPool, process: &Process) -> Self {
         let (outbox, sending) = mpsc::unbounded_channel();
         let (heard, _) = broadcast::channel(BACKLOG);
-        let (jobs, _) = broadcast::channel(BACKLOG);
         let (asks, _) = broadcast::channel(BACKLOG);
-        let wakes = Self { outbox, heard, jobs, asks };
+        let wakes = Self { outbox, heard, jobs: Watched::default(), asks };
         process.spawn(send(db.clone(), sending, process.clone()));
         let hearing = wakes.clone();
         let pass_on = move |payload: &str| hearing.pass_on(payload);
@@ -140,9 +144,9 @@ impl Wakes {
         self.heard.subscribe()
     }
 
-    /// Hears which jobs ended or moved on from now on. Subscribe before looking, too.
-    pub fn listen_to_jobs(&self) -> broadcast::Receiver<Arc<[JobId]>> {
-        self.jobs.subscribe()
+    /// Hears from now on when a job moves on or ends. Subscribe before looking, too.
+    pub fn listen_to(&self, job: JobId) -> JobHints {
+        self.jobs.join(job)
     }
 
     /// Hears which texts somebody listens to from now on.
@@ -153,13 +157,67 @@ impl Wakes {
     /// Tells those in this process. No receiver is no error: nobody here is waiting just now.
     fn pass_on(&self, payload: &str) {
         if let Some(jobs) = named(JOBS, payload) {
-            drop(self.jobs.send(jobs));
+            self.jobs.tell(&jobs);
         } else if let Some(asks) = named(ASKS, payload) {
             drop(self.asks.send(asks));
         } else if let Some(wake) = Wake::from_payload(payload) {
             drop(self.heard.send(wake));
         } else {
             tracing::debug!(payload, "a hint of another version");
+        }
+    }
+}
+
+/// The jobs that somebody in this process waits for. Clones share.
+#[derive(Debug, Clone, Default)]
+struct Watched(Arc<Mutex<HashMap<JobId, watch::Sender<()>>>>);
+
+impl Watched {
+    fn join(&self, job: JobId) -> JobHints {
+        let hints = self.lock().entry(job).or_insert_with(|| watch::channel(()).0).subscribe();
+        JobHints { watched: self.clone(), job, hints: Some(hints) }
+    }
+
+    fn tell(&self, jobs: &[JobId]) {
+        let watched = self.lock();
+        for bell in jobs.iter().filter_map(|job| watched.get(job)) {
+            bell.send_replace(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hints about one job, from when they were asked for.
+#[derive(Debug)]
+pub struct JobHints {
+    watched: Watched,
+    job: JobId,
+    /// There until this is dropped.
+    hints: Option<watch::Receiver<()>>,
+}
+
+impl JobHints {
+    /// Waits for a hint that was not heard yet. Safe to give up.
+    pub async fn heard(&mut self) {
+        let is_told = match &mut self.hints {
+            Some(hints) => hints.changed().await.is_ok(),
+            None => false,
+        };
+        if !is_told {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for JobHints {
+    fn drop(&mut self) {
+        let mut watched = self.watched.lock();
+        self.hints = None;
+        if watched.get(&self.job).is_some_and(|bell| bell.receiver_count() == 0) {
+            watched.remove(&self.job);
         }
     }
 }
@@ -218,6 +276,8 @@ pub async fn send_now(db: &PgPool, wake: Wake) -> Result<(), sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::text::Place;
 
@@ -227,6 +287,26 @@ mod tests {
             assert_eq!(Wake::from_payload(&wake.to_payload()), Some(wake));
         }
         assert_eq!(Wake::from_payload("something newer"), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_job_hears_of_that_one_and_is_forgotten_when_gone() {
+        let watched = Watched::default();
+        let (mine, other) = (JobId::new(), JobId::new());
+        let (mut first, mut second, mut third) =
+            (watched.join(mine), watched.join(mine), watched.join(other));
+        watched.tell(&[JobId::new(), mine]);
+        // Told before they wait, and not told twice.
+        for hints in [&mut first, &mut second] {
+            hints.heard().await;
+            assert_eq!(hints.heard().now_or_never(), None);
+        }
+        assert_eq!(third.heard().now_or_never(), None);
+        drop(first);
+        watched.tell(&[mine]);
+        second.heard().await;
+        drop((second, third));
+        assert!(watched.lock().is_empty());
     }
 
     #[test]

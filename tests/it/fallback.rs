@@ -1,9 +1,14 @@
 //! A model with two routes: what one provider cannot do the other does, within one hold, and its owner pays once.
 
-use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use std::time::Duration;
 
-use crate::support::{Account, TestApp, scalar};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use shared::{config, job::Medium, process::Process};
+use sqlx::AssertSqlSafe;
+use workers::{Ctx, runtime};
+
+use crate::support::{Account, TestApp, eventually, scalar};
 
 /// What a picture of flux costs; fal makes it, and Replicate where fal does not.
 const FLUX: i64 = 7500;
@@ -135,5 +140,28 @@ async fn the_order_that_a_caller_wishes_is_the_order_of_the_fallbacks() {
         .await;
     let (job, tried, _) = run(&app, &alice, "the other way", json!({ "order": ["replicate"] })).await;
     assert_eq!((job["status"].as_str(), tried.as_str()), (Some("succeeded"), "replicate fal"), "{job}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_has_let_go_of_is_taken_up_again_when_it_is_due_and_not_at_a_poll() {
+    let app = TestApp::new().await;
+    let alice = app.account(2000).await;
+    // The next vendor is tried at once.
+    app.simulator.order(json!({ "fault": "fail", "provider": "openai", "contains": "to and fro" })).await;
+    let timing = config::Queue { poll: Duration::from_secs(3600), ..app.worker.timing.clone() };
+    let worker = Process::new();
+    let serving = runtime::serve(Ctx { timing, ..app.worker.clone() }, Medium::Text, 4, &worker);
+    let asking = async {
+        let id = alice.submit("gpt-4o", json!({ "prompt": "to and fro" })).await;
+        eventually("it is made by the next vendor", async || {
+            app.clock.advance(TimeDelta::milliseconds(1));
+            alice.job(id).await["status"] == "succeeded"
+        })
+        .await;
+        worker.finish().await;
+    };
+    let (served, ()) = tokio::join!(serving, asking);
+    served.expect("it served");
     app.finish().await;
 }

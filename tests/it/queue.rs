@@ -76,7 +76,7 @@ async fn a_stale_worker_cannot_touch_a_job_that_another_is_running() {
     assert_ne!(stale.lease, fresh.lease);
     assert_eq!(run::run_job(&app.worker, &stale).await, Ended::Stale);
     assert_eq!(app.simulator.paid("two workers").await, 0, "a stale worker does not even submit");
-    assert_eq!(run::run_job(&app.worker, &fresh).await, Ended::Paused);
+    assert!(matches!(run::run_job(&app.worker, &fresh).await, Ended::Paused { .. }));
     app.drain().await;
     assert_eq!(alice.job(id).await["status"], "succeeded");
     app.finish().await;

@@ -94,8 +94,11 @@ impl std::fmt::Debug for Probe {
 pub enum Ended {
     /// The job is final.
     Closed,
-    /// The job rests until a moment.
-    Paused,
+    /// The job rests.
+    Paused {
+        /// Until then.
+        until: DateTime<Utc>,
+    },
     /// The lease was lost: nothing was written.
     Stale,
 }
@@ -284,7 +287,7 @@ pub async fn settle(ctx: &Ctx, claimed: &Claimed, outcome: Outcome) -> Ended {
             let parking = Parking { lease: claimed.lease, pause: Pause { until, ..pause }, at };
             let parked = persist(ctx, || Box::pin(ctx.writes.park(parking.clone()))).await;
             ctx.probe.at(Station::Parked);
-            paused(parked)
+            paused(parked, until)
         }
         Outcome::Retry(pause, error) => again(ctx, claimed, pause, &error, None).await,
         Outcome::Turn(way, error) => {
@@ -309,6 +312,7 @@ async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way
     let why = format!("{}: {}", error.code, error.message);
     let ends_attempt = pause.resume == Resume::Anew && is_under_way(ctx, claimed);
     tracing::info!(job.id = %claimed.job(), why, anew = pause.resume == Resume::Anew, ?way, "job {} will be tried again", claimed.job());
+    let until = pause.until;
     let failure = Failure {
         lease: claimed.lease,
         pause,
@@ -322,7 +326,7 @@ async fn again(ctx: &Ctx, claimed: &Claimed, pause: Pause, error: &JobError, way
     if written && ends_attempt {
         count_cost(claimed, if error.may_be_billed { claimed.cost_usd } else { Decimal::ZERO });
     }
-    paused(written)
+    paused(written, until)
 }
 
 /// Whether a failure sends the job to its next provider: it is this one's own, nothing of it is under way here, and one of the
@@ -355,8 +359,8 @@ fn route<'a>(ctx: &'a Ctx, claimed: &Claimed) -> Option<&'a Route> {
     ctx.catalog.known(&claimed.model)?.route(&claimed.provider, &claimed.upstream_model)
 }
 
-fn paused(written: bool) -> Ended {
-    if written { Ended::Paused } else { Ended::Stale }
+fn paused(written: bool, until: DateTime<Utc>) -> Ended {
+    if written { Ended::Paused { until } } else { Ended::Stale }
 }
 
 async fn close(ctx: &Ctx, claimed: &Claimed, verdict: Verdict) -> Ended {

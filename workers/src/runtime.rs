@@ -176,7 +176,14 @@ async fn handle(work: Work, ctx: Data<Arc<Ctx>>, process: Data<Process>) -> Resu
     let trace = work.claimed.trace().map(|trace| trace.id());
     let span = tracing::info_span!("job", job.id = %job, task = work.claimed.task, trace.id = trace);
     let ctx = Ctx { paying: Paying::default(), ..Ctx::clone(&ctx) };
-    let run = process.spawn(async move { guard(&ctx, &work).await }.instrument(span)).await;
+    let run = async move {
+        let ended = guard(&ctx, &work).await;
+        if let Ended::Paused { until } = ended {
+            work.held.comes_back_at(until);
+        }
+        ended
+    };
+    let run = process.spawn(run.instrument(span)).await;
     match run {
         Ok(ended) => tracing::debug!(job.id = %job, ?ended, "run of {job} over"),
         Err(error) => tracing::error!(job.id = %job, %error, "run of {job} broke; its lease lapses"),
@@ -213,7 +220,7 @@ async fn guard(ctx: &Ctx, work: &Work) -> Ended {
                 Ok(_) => tracing::info!(job.id = %claimed.job(), "job {} given back", claimed.job()),
                 Err(error) => tracing::warn!(job.id = %claimed.job(), %error, "job not given back; its lease lapses"),
             }
-            Ended::Paused
+            Ended::Paused { until: ctx.clock.now() }
         }
     }
 }

@@ -1,16 +1,14 @@
 //! Looking at a job and waiting for what becomes of it. A hint wakes the look, and a clock does where hints get lost.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{
-    sync::broadcast::{Receiver, error::RecvError},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{ApiError, Ctx};
 use shared::{
     id::{AccountId, JobId},
     job::{self, Job, JobView},
+    wake::JobHints,
 };
 
 /// How often a waiting request looks by itself, should no hint arrive.
@@ -22,7 +20,7 @@ pub struct Watch {
     ctx: Ctx,
     account: AccountId,
     job: JobId,
-    hints: Receiver<Arc<[JobId]>>,
+    hints: JobHints,
     /// When to look at the latest.
     look_at: Instant,
 }
@@ -31,14 +29,14 @@ impl Watch {
     /// Watches a job of `account` from now on; the first look is at once.
     pub fn begin(ctx: &Ctx, account: AccountId, job: JobId) -> Self {
         // Subscribed before the first look, so that an end in between is not missed.
-        let hints = ctx.wakes.listen_to_jobs();
+        let hints = ctx.wakes.listen_to(job);
         Self { ctx: ctx.clone(), account, job, hints, look_at: Instant::now() }
     }
 
     /// Waits until it is time for a look: a hint about the job has come, or the last look is long ago. Safe to give up.
     pub async fn stir(&mut self) {
-        let limit = self.look_at.saturating_duration_since(Instant::now());
-        hint_about(self.job, &mut self.hints, limit).await;
+        // Running out of time is as good as a hint: the caller looks either way.
+        drop(tokio::time::timeout_at(self.look_at, self.hints.heard()).await);
     }
 
     /// Puts the next look off, for something else has shown that the job goes on. A hint is still heard.
@@ -97,22 +95,6 @@ pub async fn await_end(
         }
     };
     ctx.renderer.render(&ctx.db, vec![job]).await?.pop().ok_or_else(ApiError::internal)
-}
-
-/// Waits for a hint about this job, at most `limit`.
-async fn hint_about(id: JobId, hints: &mut Receiver<Arc<[JobId]>>, limit: Duration) {
-    let heard = async {
-        loop {
-            match hints.recv().await {
-                Ok(jobs) if jobs.contains(&id) => return,
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
-            }
-        }
-    };
-    // Running out of time is as good as a hint: the caller looks either way.
-    drop(tokio::time::timeout(limit, heard).await);
 }
 
 async fn find(ctx: &Ctx, account: AccountId, id: JobId) -> Result<Job, ApiError> {

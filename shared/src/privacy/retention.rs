@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::scrub::forget_people;
+use super::scrub::{DIALOGS, forget_people};
 use crate::{
     account::{
         REFRESH_LIFE,
@@ -21,8 +21,6 @@ use crate::{
 
 /// Rows forgotten in one statement.
 const ROWS: i64 = 1000;
-/// The same as a count of what was done.
-const ROWS_DONE: u64 = 1000;
 /// People forgotten in one commit, which looks for each of them in several places.
 const PEOPLE: i64 = 50;
 
@@ -80,6 +78,11 @@ impl Old {
         Self::Addresses,
         Self::Dialogs,
     ];
+
+    /// Most rows of it in one statement. Of a dialog all of its messages go with it.
+    fn batch(self) -> i64 {
+        if self == Self::Dialogs { DIALOGS } else { ROWS }
+    }
 }
 
 /// How much of something was forgotten.
@@ -107,7 +110,7 @@ pub async fn forget_old(db: &PgPool, what: Old, now: DateTime<Utc>) -> Result<Fo
         Old::Dialogs => dialogs(db, now).await,
     };
     let rows = done?.rows_affected();
-    Ok(Forgotten { rows, more: rows >= ROWS_DONE })
+    Ok(Forgotten { rows, more: i64::try_from(rows).is_ok_and(|rows| rows >= what.batch()) })
 }
 
 type Done = Result<sqlx::postgres::PgQueryResult, sqlx::Error>;
@@ -212,7 +215,7 @@ async fn dialogs(db: &PgPool, now: DateTime<Utc>) -> Done {
              limit $3 for update of d skip locked)",
         now - DIALOGS_KEPT,
         now - LEFT_DIALOGS_KEPT,
-        ROWS,
+        DIALOGS,
     )
     .execute(db)
     .await

@@ -19,7 +19,7 @@ const JOBS: i64 = 500;
 /// Entries of the audit log emptied in one statement.
 const ENTRIES: i64 = 1000;
 /// Dialogs deleted in one statement, each with up to ten thousand messages.
-const DIALOGS: i64 = 20;
+pub(super) const DIALOGS: i64 = 20;
 /// The name of whatever had one.
 const NAMELESS: &str = "erased";
 

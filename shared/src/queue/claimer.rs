@@ -42,8 +42,12 @@ pub(super) async fn run(shared: Shared, outgoing: mpsc::Sender<Work>) {
             }
         };
         let ours = |wake| wake == Wake::Pool(shared.config.pool);
-        if found < wanted && !rest(&mut hints, shared.config.timing.poll, &shared.process, ours).await {
-            return;
+        if found == wanted {
+            continue;
+        }
+        tokio::select! {
+            goes_on = rest(&mut hints, shared.config.timing.poll, &shared.process, ours) => if !goes_on { return },
+            () = shared.leases.dues.come(shared.clock.as_ref()) => {}
         }
     }
 }

@@ -5,9 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use chrono::{DateTime, Utc};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::dues::Dues;
 use crate::{
     id::{JobId, LeaseToken},
     job::{Beat, Lease},
@@ -15,7 +17,11 @@ use crate::{
 
 /// Every lease that this process keeps alive.
 #[derive(Debug, Clone, Default)]
-pub struct Leases(Arc<Mutex<HashMap<LeaseToken, Kept>>>);
+pub struct Leases {
+    kept: Arc<Mutex<HashMap<LeaseToken, Kept>>>,
+    /// When jobs are due that were let go of.
+    pub(super) dues: Dues,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -68,7 +74,14 @@ impl Leases {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// The job was let go of until a moment.
+    pub fn comes_back_at(&self, until: DateTime<Utc>) {
+        self.leases.dues.add(until);
     }
 }
 

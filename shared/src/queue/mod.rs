@@ -8,6 +8,7 @@
 
 mod beater;
 mod claimer;
+mod dues;
 mod leases;
 mod surveyor;
 
