@@ -1,9 +1,21 @@
 //! Whatever a caller gets wrong is told in one clear error, and nothing is held.
 
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, body::Body, routing::get};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use futures::stream;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::account::KeyRole;
+use shared::{account::KeyRole, process::Process};
+use tokio::net::TcpListener;
 
 use crate::support::{Settings, TestApp, scalar};
 
@@ -367,6 +379,47 @@ async fn private_addresses_are_refused_where_nothing_allows_them() {
     let job = alice.job(id).await;
     assert_eq!(job["error"]["code"], "invalid_input_file", "{job}");
     assert!(job["error"]["message"].as_str().unwrap().contains("private network"), "{job}");
+    app.finish().await;
+}
+
+/// A server whose one file has neither a length nor an end: the file's URL, and how many bytes of it were asked for so far.
+async fn endless(process: &Process) -> (String, Arc<AtomicUsize>) {
+    static PIECE: [u8; 64 * 1024] = [0; 64 * 1024];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let url = format!("http://{}/zeros", listener.local_addr().expect("a bound address"));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let zeros = move || async move {
+        Body::from_stream(stream::repeat_with(move || {
+            counted.fetch_add(PIECE.len(), Ordering::Relaxed);
+            Ok::<_, io::Error>(Bytes::from_static(&PIECE))
+        }))
+    };
+    let (router, stop) = (Router::new().route("/zeros", get(zeros)), process.clone());
+    process.spawn(async move {
+        let served =
+            axum::serve(listener, router).with_graceful_shutdown(async move { stop.stopping().await });
+        served.await.expect("send zeros");
+    });
+    (url, sent)
+}
+
+#[tokio::test]
+async fn a_file_of_the_web_without_an_end_is_cut_off_where_it_is_too_long() {
+    let app = TestApp::new().await;
+    let alice = app.account(100_000).await;
+    let (url, sent) = endless(&app.process).await;
+    let id = alice.submit("nano-banana-edit", json!({ "prompt": "bluer", "image": url })).await;
+    app.drain().await;
+    let job = alice.job(id).await;
+    assert_eq!(job["error"]["code"], "invalid_input_file", "{job}");
+    let message = job["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("image is longer than 31457280 bytes"), "{message}");
+    // What is beyond the limit was on its way.
+    let sent = sent.load(Ordering::Relaxed);
+    assert!((31_457_280..62_914_560).contains(&sent), "{sent} bytes were sent");
+    assert_eq!(app.simulator.submits("").await["data"], json!([]), "nobody was asked");
+    assert_eq!(alice.tokens().await, (100_000, 0));
     app.finish().await;
 }
 

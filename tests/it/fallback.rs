@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use shared::{config, job::Medium, process::Process};
 use sqlx::AssertSqlSafe;
@@ -163,5 +163,37 @@ async fn what_a_worker_has_let_go_of_is_taken_up_again_when_it_is_due_and_not_at
     };
     let (served, ()) = tokio::join!(serving, asking);
     served.expect("it served");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_second_provider_has_what_the_first_has_left_of_the_time() {
+    let app = TestApp::new().await;
+    let alice = app.account(10_000).await;
+    app.simulator.order(json!({ "provider": "fal", "contains": "late", "fault": "task_fail" })).await;
+    app.simulator
+        .order(json!({ "provider": "replicate", "contains": "late", "fault": "never_finish" }))
+        .await;
+    let began = app.now();
+    let order = json!({ "model": "flux", "input": { "prompt": "a late fox" }, "deadline_seconds": 300 });
+    let id = alice.post("/v1/jobs", order).await.job();
+    let deadline = alice.job(id).await["deadline"].clone();
+    // The first is still at work when it is first looked for, and gives up when most of the time is gone.
+    for _ in 0..2 {
+        app.run_due().await;
+        app.clock.advance(TimeDelta::seconds(140));
+    }
+    app.drain().await;
+    let job = alice.job(id).await;
+    assert_eq!((&job["status"], &job["deadline"]), (&json!("expired"), &deadline), "{job}");
+    assert_eq!(attempts(&app, &id.0.to_string()).await.as_deref(), Some("fal replicate"));
+    let second = format!("select started_at from attempts where job_id = '{}' and attempt = 2", id.0);
+    let second: DateTime<Utc> = scalar(&app.db, &second).await;
+    let ended: DateTime<Utc> =
+        scalar(&app.db, &format!("select finished_at from jobs where id = '{}'", id.0)).await;
+    assert!(second - began >= TimeDelta::seconds(280), "most of the time is gone: {}", second - began);
+    let took = (ended - began).num_seconds();
+    assert!((300..400).contains(&took), "ended after {took} s");
+    assert_eq!(alice.tokens().await, (10_000, 0));
     app.finish().await;
 }

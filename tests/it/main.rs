@@ -45,6 +45,7 @@ mod routing;
 mod scheduler;
 mod sessions;
 mod silence;
+mod telemetry;
 mod tidy;
 mod tiers;
 mod transactions;

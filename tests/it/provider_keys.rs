@@ -1,6 +1,7 @@
 //! Our keys at the providers: shared by weight, resting after their own errors, limited over all processes, asked about, sealed.
 
 use chrono::TimeDelta;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use secrecy::SecretString;
 use serde_json::json;
 use shared::{
@@ -17,7 +18,7 @@ use workers::{
     moderation::WhenUnavailable,
 };
 
-use crate::support::{Settings, TestApp, eventually, scalar};
+use crate::support::{Settings, TestApp, eventually, execute, scalar};
 
 const OPERATOR: By = By::hand(Who::CommandLine);
 
@@ -176,6 +177,80 @@ async fn a_key_that_is_refused_is_switched_off_and_operators_are_told() {
     assert!(provider::disable(&app.db, wrong, &OPERATOR, app.now()).await.expect("switch off"));
     let change = provider::record(&app.db, wrong, &works, app.now()).await.expect("write down");
     assert!(!change.was_enabled);
+    app.finish().await;
+}
+
+/// Gives a key another secret, behind the front door: the vendor's mind about it changes.
+async fn reseal(app: &TestApp, key: ProviderKeyId, secret: &str) {
+    let sealed = app.worker.sealer.seal(&format!("provider_key:{key}"), secret.as_bytes());
+    let sealed: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let set = format!("update provider_keys set secret = decode('{sealed}', 'hex') where id = '{}'", key.0);
+    assert_eq!(execute(&app.db, &set).await.expect("set"), 1);
+    app.worker.keychain.refresh().await.expect("read the keys");
+}
+
+#[tokio::test]
+async fn a_key_that_was_refused_is_asked_about_again_and_used_when_its_vendor_takes_it() {
+    let app = TestApp::new().await;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let alice = app.account(100_000).await;
+    without_environment(&app, "luma").await;
+    let key = add(&app, "luma", "fickle", "wrong", terms(1, Limits::default())).await;
+    let found = async || provider::find(&app.db, key).await.expect("look").expect("the key");
+    // The process asks by itself as well, and may have been the first to find it due.
+    let asked = async |what: &str, is_off: bool| {
+        checkup::run(&app.worker).await.expect("ask");
+        eventually(what, async || found().await.disabled_at.is_some() == is_off).await;
+        app.worker.keychain.refresh().await.expect("read the keys");
+    };
+    let job = alice.submit("luma", json!({ "prompt": "a fox" })).await;
+    app.run_due().await;
+    asked("it is switched off", true).await;
+
+    // It is asked about again, and is refused still.
+    let again = async || {
+        app.clock.advance(TimeDelta::minutes(6));
+        assert!(app.tick("recheck-provider-keys").await);
+    };
+    again().await;
+    checkup::run(&app.worker).await.expect("ask");
+    eventually("its vendor has said it again", async || {
+        let said = format!(
+            "select check_at is null and checked_at > disabled_at and disabled_at is not null
+             from provider_keys where id = '{}'",
+            key.0
+        );
+        let is_said: bool = scalar(&app.db, &said).await;
+        is_said
+    })
+    .await;
+
+    reseal(&app, key, "luma-key").await;
+    again().await;
+    asked("it is used again", false).await;
+    let mended = found().await;
+    assert_eq!((mended.disabled_why, mended.check_error), (None, None));
+    app.drain().await;
+    assert_eq!(alice.job(job).await["status"], "succeeded");
+    assert_eq!(used(&app, job).await, [key, key], "refused, and taken");
+    let told: i64 = scalar(&app.db, "select count(*) from mails where kind = 'provider_key'").await;
+    assert_eq!(told, 1, "of its end alone");
+
+    drop(guard);
+    let shown = shown.render();
+    let is_shown = |name: &str, label: &str, value: &str| {
+        let mut lines = shown.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        lines.any(|line| {
+            line.contains("provider=\"luma\"")
+                && line.contains(label)
+                && line.ends_with(&format!("}} {value}"))
+        })
+    };
+    assert!(is_shown("kiln_provider_key_checks_total", "found=\"works\"", "1"), "{shown}");
+    assert!(is_shown("kiln_provider_key_rests_total", "why=\"auth\"", "1"), "{shown}");
+    assert!(is_shown("kiln_provider_credit", "unit=\"USD\"", "123.45"), "{shown}");
     app.finish().await;
 }
 

@@ -240,6 +240,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_redirect_leads_into_a_private_network() {
+        let (relay, neighbour) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let web = Web::new(false).unwrap().trusting(std::iter::once(address(&relay)));
+        let film = format!("{}/film", address(&relay));
+        for (place, why) in [
+            (format!("https://{}/film", neighbour.local_addr().unwrap()), "private network"),
+            ("https://169.254.169.254/latest/meta-data".to_owned(), "private network"),
+            ("https://localhost/film".to_owned(), "private network"),
+            (format!("{}/film", address(&neighbour)), "must be an https URL"),
+        ] {
+            // What a caller names, past the check of its own address: no server of a test has a public one.
+            let asked = web.files.get(&film).send();
+            let (answer, _) = tokio::join!(asked, serve(&relay, sent_on(&place)));
+            let refused = answer.expect_err("led away");
+            assert!(refused.is_redirect() && format!("{refused:?}").contains(why), "{place}: {refused:?}");
+
+            let asked = web.fetch(&film, &[], Duration::from_secs(5));
+            let (answer, _) = tokio::join!(asked, serve(&relay, sent_on(&place)));
+            let refused = answer.expect_err("led away");
+            assert!(
+                matches!(&refused, FetchError::Refused(said) if said.contains(why)),
+                "{place}: {refused}"
+            );
+        }
+        let nobody = neighbour.into_std().unwrap().accept().expect_err("nobody came");
+        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_circle_of_redirects_has_an_end() {
+        let circle = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = address(&circle);
+        let web = Web::new(true).unwrap();
+        let lead = async || {
+            for _ in 0..=REDIRECTS {
+                serve(&circle, sent_on(&url)).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(web.get(&url).unwrap().send(), lead());
+        let refused = answer.expect_err("led around");
+        assert!(format!("{refused:?}").contains("too many redirects"), "{refused:?}");
+        let (answer, ()) = tokio::join!(web.fetch(&url, &[], Duration::from_secs(5)), lead());
+        assert_eq!(answer.expect_err("led around"), FetchError::Failed("too many redirects".into()));
+    }
+
+    #[tokio::test]
     async fn a_key_stays_with_the_host_it_is_for() {
         let (near, far) = (
             TcpListener::bind("127.0.0.1:0").await.unwrap(),

@@ -8,6 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use cli::embedded::S3Server;
 use futures::FutureExt;
+use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use shared::{
     account::{self, KeyRole, Keyring},
@@ -295,6 +296,11 @@ impl TestApp {
     /// Another process of the API, with waits of its own: its base URL.
     pub async fn waiting_door(&self, waits: api::Waits) -> String {
         self.open_door(Arc::new(api::Parts { waits, ..(*self.door).clone() })).await
+    }
+
+    /// Another process of the API, which shows what is counted: its base URL.
+    pub async fn measured_door(&self, metrics: PrometheusHandle) -> String {
+        self.open_door(Arc::new(api::Parts { metrics: Some(metrics), ..(*self.door).clone() })).await
     }
 
     async fn open_door(&self, door: api::Ctx) -> String {
