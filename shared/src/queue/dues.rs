@@ -79,16 +79,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_due_is_waited_for_and_told_once() {
         let (dues, clock) = (Dues::default(), SystemClock);
-        let later = clock.now() + TimeDelta::hours(1);
-        dues.add(later);
-        let waiting = tokio::spawn({
-            let dues = dues.clone();
-            async move { dues.come(&SystemClock).await }
-        });
-        tokio::task::yield_now().await;
-        dues.add(clock.now());
-        dues.add(clock.now() - TimeDelta::seconds(1));
-        waiting.await.expect("it comes");
+        dues.add(clock.now() + TimeDelta::hours(1));
+        let told = async {
+            tokio::time::sleep(APART * 2).await;
+            dues.add(clock.now());
+            dues.add(clock.now() - TimeDelta::seconds(1));
+        };
+        tokio::join!(dues.come(&clock), told);
         assert_eq!(dues.times().len(), 1, "what is due later stays");
     }
 }
