@@ -46,6 +46,8 @@ struct Watch {
     clock: SharedClock,
     seen: Mutex<HashMap<Route, Seen>>,
     standings: Standings,
+    /// Held while sights are told: whoever tells after others finds theirs told as well.
+    telling: tokio::sync::Mutex<()>,
     /// Rung by a failure.
     bell: Notify,
 }
@@ -58,6 +60,7 @@ impl Health {
             clock: clock.clone(),
             seen: Mutex::default(),
             standings: Standings::default(),
+            telling: tokio::sync::Mutex::default(),
             bell: Notify::new(),
         }));
         let (kept, watched) = (health.clone(), process.clone());
@@ -102,11 +105,12 @@ impl Health {
         sum.took = sum.took.saturating_add(sight.took);
     }
 
-    /// Tells what was seen, and reads what all have seen.
+    /// Tells what was seen until now, and reads what all have seen.
     ///
     /// # Errors
     /// When the database fails; what was seen is told the next time.
     pub async fn flush(&self) -> Result<(), sqlx::Error> {
+        let _alone = self.0.telling.lock().await;
         let seen: Vec<_> = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
         if !seen.is_empty()
             && let Err(error) = provider::observe(&self.0.db, &seen, self.0.clock.now()).await
