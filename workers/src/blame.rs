@@ -70,7 +70,7 @@ pub fn task(ctx: &Ctx, claimed: &Claimed, error: &ProviderError) {
 /// not here, as below.
 pub fn overdue(ctx: &Ctx, claimed: &Claimed) {
     let Ok(Some(Checkpoint::Pending { misses, .. })) = &claimed.checkpoint else { return };
-    let (Some(model), Some(begun)) = (ctx.catalog.get(&claimed.model), claimed.begun_at) else { return };
+    let (Some(model), Some(begun)) = (ctx.catalog.known(&claimed.model), claimed.begun_at) else { return };
     let had = (ctx.clock.now() - begun).to_std().unwrap_or_default();
     if misses.undelivered == 0 && had >= model.deadline / 2 {
         ctx.health.failed(&claimed.provider, &claimed.upstream_model);
